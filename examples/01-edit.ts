@@ -1,0 +1,25 @@
+/** FlexModel's own example on a sharded module: singular values of an activation, a threshold, a trainable projection. */
+import { HookFunction, linear, type JobResult, type Patchbay } from '@patchbay/sdk';
+
+export async function editShardedModule(pb: Patchbay, model: string): Promise<JobResult> {
+  const hook = new HookFunction({
+    moduleName: 'model.layers.2.mlp.gate_proj', // each rank computes a slice of the 512 columns
+    expectedShape: [null, null, 512], // the edit sees all of them
+    editingFunction: `
+def edit(current_module, inputs, save_ctx, modules):
+    _, s, _ = torch.svd(inputs)
+    save_ctx.activation_singular_values = s
+    inputs = torch.where(inputs > 1.0, inputs, 0.0)
+    return modules["linear_projection"](inputs)
+`,
+  });
+  const job = await pb.jobs.submit({
+    model,
+    modules: { linear_projection: linear(512, 512) },
+    runs: [
+      { name: 'clean', inputs: { text: ['The capital of France is'] }, hooks: [], return: { topK: 3 } },
+      { name: 'edited', inputs: { text: ['The capital of France is'] }, hooks: [hook], return: { topK: 3 } },
+    ],
+  });
+  return job.result();
+}

@@ -1,0 +1,78 @@
+/** `patchbay run` and its two halves, `submit` and `result`. @module */
+import type { JobHandle } from '@patchbay/sdk';
+import { openClient } from '../client.js';
+import { defineCommand, positional, text } from '../define-command.js';
+import type { Output } from '../output.js';
+import { readDocument } from '../read-document.js';
+import { eventLine, resultSummary } from '../render.js';
+
+const document = positional('job document; - is stdin');
+const out = text('folder for result.json and the files of tensors', { value: 'dir' });
+const jobId = text('id of the job; default: a new one. The same id and document never run twice', { value: 'id' });
+
+/** Waits for the end, writes the files and prints the result. @throws the job's own error */
+async function finish(job: JobHandle, dir: string | undefined, output: Output, signal: AbortSignal): Promise<void> {
+  const result = await job.result({ signal, eagerBytes: 0 });
+  if (dir !== undefined) {
+    await result.download(dir, { signal });
+    output.progress(`written to ${dir}`);
+  }
+  const files = Object.fromEntries(
+    Object.entries(result.files).map(([name, { sha256, bytes }]) => [name, { sha256, bytes }]),
+  );
+  output.data({ ...result.json, files }, () => resultSummary(result.json));
+}
+
+export const run = defineCommand({
+  name: 'run',
+  summary: 'Submit a job, follow it and write its result files',
+  args: { document, out, jobId },
+  examples: ['patchbay run job.json --out out/first', 'cat job.json | patchbay run - --json'],
+  async run({ args, config, out: output, signal }) {
+    const value = await readDocument(args.document);
+    await using client = await openClient(config);
+    const job = await client.jobs.submit(value as Parameters<typeof client.jobs.submit>[0], {
+      signal,
+      jobId: args.jobId,
+    });
+    output.progress(`submitted ${job.id}`);
+    try {
+      for await (const event of job.events({ signal })) if (event.type !== 'token') output.progress(eventLine(event));
+      await finish(job, args.out, output, signal);
+    } catch (problem) {
+      if (signal.aborted)
+        output.progress(
+          `the job goes on: \`patchbay result ${job.id}\` waits for it, \`patchbay cancel ${job.id}\` stops it`,
+        );
+      throw problem;
+    }
+    return undefined;
+  },
+});
+
+export const submit = defineCommand({
+  name: 'submit',
+  summary: 'Submit a job and print its id',
+  args: { document, jobId },
+  async run({ args, config, out: output, signal }) {
+    const value = await readDocument(args.document);
+    await using client = await openClient(config);
+    const job = await client.jobs.submit(value as Parameters<typeof client.jobs.submit>[0], {
+      signal,
+      jobId: args.jobId,
+    });
+    output.data({ jobId: job.id }, job.id);
+    return undefined;
+  },
+});
+
+export const result = defineCommand({
+  name: 'result',
+  summary: 'Wait for a job and write its result files',
+  args: { job: positional('id of the job'), out },
+  async run({ args, config, out: output, signal }) {
+    await using client = await openClient(config);
+    await finish(client.jobs.get(args.job), args.out, output, signal);
+    return undefined;
+  },
+});

@@ -1,0 +1,41 @@
+/** What the parts of a stack find in their environment. @module */
+import { delimiter } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import type { StackInfo } from '@patchbay/protocol';
+import { checkout } from '../checkout.js';
+import type { StackPaths } from './paths.js';
+
+export interface StackEnvironment {
+  /** Gateway, Ray and by it the ranks. */
+  readonly worker: NodeJS.ProcessEnv;
+  readonly orchestrator: NodeJS.ProcessEnv;
+}
+
+/** Without what only some parts may know, or what changes when a part is started again. */
+export function stackEnvironment(paths: StackPaths, info: StackInfo): StackEnvironment {
+  const { NODE_OPTIONS: _options, PATCHBAY_TOKEN: _token, ...inherited } = process.env;
+  const port = new URL(info.http).port;
+  const shared = {
+    ...inherited,
+    PATCHBAY_HOME: paths.home,
+    PATCHBAY_GATEWAY_TOKEN: randomBytes(24).toString('base64url'),
+  };
+  const pythonPath = [...checkout.pythonPath, process.env['PYTHONPATH'] ?? '']
+    .filter((path) => path !== '')
+    .join(delimiter);
+  return {
+    worker: {
+      ...shared,
+      PYTHONPATH: pythonPath,
+      PYTHONUNBUFFERED: '1',
+      GRPC_VERBOSITY: process.env['GRPC_VERBOSITY'] ?? 'NONE',
+    },
+    orchestrator: {
+      ...shared,
+      PATCHBAY_TOKEN: info.token,
+      PATCHBAY_GATEWAY: info.gateway,
+      PATCHBAY_HTTP_HOST: '127.0.0.1',
+      PATCHBAY_HTTP_PORT: port,
+    },
+  };
+}

@@ -1,0 +1,172 @@
+/**
+ * The cluster's gateway: deploy, undeploy, watch, health, and one job's way round to a supervisor.
+ * Not here: which deployments are wanted (placement/controller.ts).
+ * @module
+ */
+import { credentials, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
+import { error, toPatchbayError, type DeploymentSpec, type PatchbayError } from '@patchbay/protocol';
+import { GatewayClient, type ExecuteResponse, type ExecuteViaRequest } from '@patchbay/protocol/worker';
+import { CHANNEL_OPTIONS, bearer, dial, reasonOf, sentError } from './channel.js';
+import {
+  deployRequest,
+  readDeployUpdate,
+  readDeployment,
+  type ActualDeployment,
+  type DeployProgress,
+} from './convert.js';
+
+const DIAL_MS = 2_000;
+const CALL_MS = 10_000;
+const UNDEPLOY_MS = 60_000;
+const WATCH_PAUSE_MS = 500;
+
+export interface GatewayHealth {
+  readonly protocolVersion: string;
+  readonly rayConnected: boolean;
+  readonly reason: string;
+}
+
+export interface DeploymentsWatcher {
+  /** Everything that is deployed, after every change. */
+  onDeployments(deployments: readonly ActualDeployment[]): void;
+  onAway(cause: unknown): void;
+}
+
+export class Gateway {
+  private readonly client: GatewayClient;
+  private closed = false;
+  private watching: ClientReadableStream<unknown> | undefined;
+  private wake: (() => void) | undefined;
+
+  constructor(
+    readonly address: string,
+    private readonly token: string,
+  ) {
+    this.client = new GatewayClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
+  }
+
+  /** Resolves when the model is ready. @throws the cluster's error, or `PB_GATEWAY_UNAVAILABLE` */
+  async deploy(spec: DeploymentSpec, onProgress: (progress: DeployProgress) => void): Promise<ActualDeployment> {
+    await this.reach();
+    const call = this.client.deploy(deployRequest(spec), bearer(this.token));
+    let ready: ActualDeployment | undefined;
+    await this.read(call, (message) => {
+      const update = readDeployUpdate(message);
+      if (update?.kind === 'progress') onProgress(update.progress);
+      if (update?.kind === 'failed') throw update.error;
+      if (update?.kind === 'ready') ready = update.deployment;
+      return undefined;
+    });
+    if (ready === undefined) throw this.unavailable('it ended the deployment without an outcome');
+    return ready;
+  }
+
+  /** Resolves to whether there was such a deployment. */
+  async undeploy(name: string): Promise<boolean> {
+    await this.reach();
+    const { existed } = await this.unary<{ existed: boolean }>(UNDEPLOY_MS, (metadata, options, done) =>
+      this.client.undeploy({ name }, metadata, options, done),
+    );
+    return existed;
+  }
+
+  async health(): Promise<GatewayHealth> {
+    return this.unary<GatewayHealth>(CALL_MS, (metadata, options, done) =>
+      this.client.health({}, metadata, options, done),
+    );
+  }
+
+  /** One request to a replica's supervisor; resolves when its answers have ended. */
+  async executeVia(
+    request: ExecuteViaRequest,
+    onMessage: (message: ExecuteResponse) => Promise<unknown> | undefined,
+  ): Promise<void> {
+    await this.reach();
+    await this.read(this.client.executeVia(request, bearer(this.token)), onMessage);
+  }
+
+  /** Follows the deployments until `close`, through any number of breaks. */
+  async watch(watcher: DeploymentsWatcher): Promise<void> {
+    while (!this.closed) {
+      try {
+        await this.reach();
+        const call = this.client.watchDeployments({}, bearer(this.token));
+        this.watching = call;
+        await this.read(call, ({ deployments }) => {
+          watcher.onDeployments(deployments.map(readDeployment));
+          return undefined;
+        });
+        watcher.onAway(new Error('the gateway ended the watch'));
+      } catch (cause) {
+        if (!this.closed) watcher.onAway(cause);
+      }
+      if (!this.closed) await this.pause();
+    }
+  }
+
+  close(): void {
+    this.closed = true;
+    this.watching?.cancel();
+    this.wake?.();
+    this.client.close();
+  }
+
+  private async reach(): Promise<void> {
+    if (!(await dial(this.client, DIAL_MS))) throw this.unavailable('no connection');
+  }
+
+  private read<T>(
+    call: ClientReadableStream<T>,
+    onMessage: (message: T) => Promise<unknown> | undefined,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const fail = (cause: unknown): void => reject(this.failure(cause));
+      call.on('data', (message: T) => {
+        try {
+          const hold = onMessage(message);
+          if (hold === undefined) return;
+          call.pause();
+          void hold.finally(() => call.resume());
+        } catch (cause) {
+          reject(toPatchbayError(cause));
+          call.cancel();
+        }
+      });
+      call.on('error', fail);
+      call.on('end', resolve);
+    });
+  }
+
+  private unary<T>(
+    limitMs: number,
+    call: (
+      metadata: ReturnType<typeof bearer>,
+      options: { deadline: number },
+      done: (cause: ServiceError | null, response: T) => void,
+    ) => unknown,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      call(bearer(this.token), { deadline: Date.now() + limitMs }, (cause, response) =>
+        cause === null ? resolve(response) : reject(this.failure(cause)),
+      );
+    });
+  }
+
+  private failure(cause: unknown): PatchbayError {
+    return sentError(cause) ?? this.unavailable(reasonOf(cause));
+  }
+
+  private unavailable(reason: string): PatchbayError {
+    return error('PB_GATEWAY_UNAVAILABLE', { address: this.address, reason });
+  }
+
+  private pause(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, WATCH_PAUSE_MS);
+      this.wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

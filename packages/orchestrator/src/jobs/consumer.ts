@@ -1,0 +1,119 @@
+/**
+ * Takes jobs from BullMQ: one worker per deployment, as many jobs at once as it has replicas, a short lease.
+ * With queues.ts the only file that imports bullmq. Not here: what happens to a job (run-job.ts).
+ * @module
+ */
+import { QUEUE_PREFIX, queueName } from '@patchbay/protocol';
+import { WaitingError, Worker, type Job } from 'bullmq';
+import type { Redis } from '../redis.js';
+import type { Ending, Lease } from './run-job.js';
+import { settledWithin } from './settled-within.js';
+import { StopSwitch, type StopCause } from './stop.js';
+
+/** A crashed consumer's jobs go on elsewhere after LOCK + STALL_CHECK at the latest. */
+const LOCK_MS = 5_000;
+const STALL_CHECK_MS = 2_000;
+
+/** Jobs of a deployment that was taken away end when their gangs do. */
+const LEAVE_LIMIT_MS = 30_000;
+/** For BullMQ's own steps at the end of jobs. */
+const CLOSE_LIMIT_MS = 1_000;
+
+export type RunJob = (lease: Lease, stop: StopSwitch) => Promise<Ending>;
+
+export class Consumer {
+  private readonly workers = new Map<string, Worker>();
+  private readonly active = new Map<string, StopSwitch>();
+  private readonly processing = new Map<string, Set<Promise<void>>>();
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly run: RunJob,
+    private readonly onError: (cause: unknown) => void,
+  ) {}
+
+  /** Starts to take a deployment's jobs, or changes how many at once. */
+  take(model: string, concurrency: number): void {
+    const known = this.workers.get(model);
+    if (known !== undefined) {
+      known.concurrency = concurrency;
+      return;
+    }
+    const worker = new Worker<{ jobId: string }>(
+      queueName(model),
+      (job, token) => this.track(model, this.process(model, job, token)),
+      {
+        connection: this.redis,
+        prefix: QUEUE_PREFIX,
+        concurrency,
+        lockDuration: LOCK_MS,
+        stalledInterval: STALL_CHECK_MS,
+        // run-job.ts decides how many stalls are too many, so that the record tells of it
+        maxStalledCount: Number.MAX_SAFE_INTEGER,
+      },
+    );
+    worker.on('error', this.onError);
+    worker.on('lockRenewalFailed', (jobIds) => jobIds.forEach((jobId) => this.stop(jobId, { why: 'lease lost' })));
+    this.workers.set(model, worker);
+  }
+
+  /** Takes no more of a deployment's jobs; resolves when those that run have ended, or after the limit. */
+  async leave(model: string, limitMs = LEAVE_LIMIT_MS): Promise<void> {
+    const worker = this.workers.get(model);
+    if (worker === undefined) return;
+    this.workers.delete(model);
+    const closed = worker.close();
+    await settledWithin(Promise.all([...(this.processing.get(model) ?? [])]), limitMs);
+    // BullMQ waits without end for a blocking connection that is between two tries to reach Redis
+    await settledWithin(closed, CLOSE_LIMIT_MS);
+  }
+
+  running(): string[] {
+    return [...this.active.keys()];
+  }
+
+  cancel(jobId: string, reason: string): void {
+    this.stop(jobId, { why: 'cancelled', reason });
+  }
+
+  /**
+   * Takes no more jobs, lets those that run go on for a while, then gives them back to their queues. With Redis away nothing
+   * can be given back: the leases run out, and another consumer takes the jobs up.
+   */
+  async close(graceMs: number, limitMs: number): Promise<void> {
+    const timer = setTimeout(() => this.active.forEach((stop) => stop.stop({ why: 'shutdown' })), graceMs);
+    await Promise.all([...this.workers.keys()].map((model) => this.leave(model, limitMs)));
+    clearTimeout(timer);
+  }
+
+  private stop(jobId: string, cause: StopCause): void {
+    this.active.get(jobId)?.stop(cause);
+  }
+
+  private async track(model: string, work: Promise<void>): Promise<void> {
+    const all = this.processing.get(model) ?? new Set();
+    this.processing.set(model, all);
+    const settled = work.catch(() => undefined);
+    all.add(settled);
+    await settled;
+    all.delete(settled);
+    return work;
+  }
+
+  private async process(model: string, job: Job<{ jobId: string }>, token: string | undefined): Promise<void> {
+    const { jobId } = job.data;
+    const stop = new StopSwitch();
+    this.active.set(jobId, stop);
+    const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
+    const lease = { jobId, model, attempt: job.attemptsStarted, isLast, stalls: job.stalledCounter };
+    try {
+      const ending = await this.run(lease, stop);
+      if (ending === 'over') return;
+      if (ending === 'retry') throw new Error('to be retried');
+      await job.moveToWait(token);
+      throw new WaitingError();
+    } finally {
+      if (this.active.get(jobId) === stop) this.active.delete(jobId);
+    }
+  }
+}

@@ -1,0 +1,60 @@
+/** The BullMQ queues as producers see them: put a job in, take one out. Not here: taking jobs to run them (consumer.ts). @module */
+import { QUEUE_JOB_NAME, QUEUE_PREFIX, queueJobId, queueJobOptions, queueName } from '@patchbay/protocol';
+import { Queue } from 'bullmq';
+import type { Redis } from '../redis.js';
+
+/** A queue per deployment, on one connection. */
+export class Queues {
+  private readonly queues = new Map<string, Queue<{ jobId: string }>>();
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly onError: (cause: Error) => void,
+  ) {}
+
+  private of(model: string): Queue<{ jobId: string }> {
+    let queue = this.queues.get(model);
+    if (queue === undefined) {
+      queue = new Queue<{ jobId: string }>(queueName(model), {
+        connection: this.redis,
+        prefix: QUEUE_PREFIX,
+        skipMetasUpdate: true,
+      });
+      queue.on('error', this.onError);
+      this.queues.set(model, queue);
+    }
+    return queue;
+  }
+
+  async add(model: string, jobId: string): Promise<void> {
+    await this.of(model).add(QUEUE_JOB_NAME, { jobId }, queueJobOptions(jobId));
+  }
+
+  /** Takes a job out unless a consumer has it. */
+  async remove(model: string, jobId: string): Promise<void> {
+    await this.of(model).remove(queueJobId(jobId));
+  }
+
+  async waiting(model: string): Promise<number> {
+    return this.of(model).getJobCountByTypes('waiting', 'delayed', 'prioritized');
+  }
+
+  /** Takes everything out that no consumer has and tells the ids, in portions. */
+  async *drain(model: string): AsyncGenerator<string> {
+    const queue = this.of(model);
+    for (;;) {
+      const jobs = await queue.getJobs(['waiting', 'delayed', 'prioritized'], 0, 99);
+      if (jobs.length === 0) return;
+      for (const job of jobs) {
+        // BullMQ answers with undefined for a job that ended between its two calls
+        if (job?.id === undefined) continue;
+        await queue.remove(job.id);
+        yield job.data.jobId;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.queues.values()].map((queue) => queue.close()));
+  }
+}

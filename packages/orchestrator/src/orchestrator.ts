@@ -1,0 +1,131 @@
+/** Wires the parts and takes them apart again in the right order. Not here: the process (main.ts), what a part does. @module */
+import { join } from 'node:path';
+import type { AddressInfo } from 'node:net';
+import { toPatchbayError } from '@patchbay/protocol';
+import { LocalStore } from './artifacts/local-store.js';
+import { Tickets } from './artifacts/tickets.js';
+import { GangConnection } from './cluster-client/gang.js';
+import { Gateway } from './cluster-client/gateway.js';
+import { parseConfig, type OrchestratorConfig, type OrchestratorOptions } from './config.js';
+import { Health } from './health.js';
+import { Auth } from './http/auth.js';
+import { createServer } from './http/server.js';
+import { CancelBus } from './jobs/cancel-bus.js';
+import { Consumer } from './jobs/consumer.js';
+import { EventLog } from './jobs/event-log.js';
+import { JobReader } from './jobs/job-reader.js';
+import { JobRecords } from './jobs/job-record.js';
+import { Queues } from './jobs/queues.js';
+import { runJob, type JobParts } from './jobs/run-job.js';
+import { createLogger } from './log.js';
+import { Metrics } from './metrics.js';
+import { Controller, type ModelUsers } from './placement/controller.js';
+import type { ConnectGang } from './placement/deployed-model.js';
+import { Registry } from './placement/registry.js';
+import { RedisConnections } from './redis.js';
+
+/** For what is written when the last jobs have been stopped. */
+const CLOSE_SLACK_MS = 1_000;
+
+export interface Orchestrator {
+  /** `http://host:port` */
+  readonly http: string;
+  /** Stops taking requests and jobs, waits for those that run, gives the rest back to the queue. */
+  close(): Promise<void>;
+}
+
+/** What everything else stands on. */
+function openBase(config: OrchestratorConfig) {
+  const log = createLogger(config.logLevel);
+  const connections = new RedisConnections(config.redisUrl, log);
+  // records and events share one connection: what is written first is there first
+  const redis = connections.open('records');
+  const queueRedis = connections.open('queue');
+  const queueFailed = (cause: unknown): void => {
+    // an outage is told of by its connection, not by every queue and worker
+    if (queueRedis.status === 'ready') log.warn({ reason: reasonOf(cause) }, 'queue');
+  };
+  return {
+    config,
+    log,
+    connections,
+    redis,
+    queueRedis,
+    records: new JobRecords(redis),
+    queues: new Queues(queueRedis, queueFailed),
+    queueFailed,
+    metrics: new Metrics(),
+    tickets: new Tickets(config.token),
+    gateway: new Gateway(config.gateway, config.gatewayToken),
+    failed: (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what),
+  };
+}
+type Base = ReturnType<typeof openBase>;
+
+/** Queue, placement and what connects them. `artifactUrl` is asked for when a job starts. */
+function wireJobs(base: Base, artifactUrl: () => string): { consumer: Consumer; controller: Controller } {
+  const { config, log, redis, records, queues, metrics, tickets, gateway } = base;
+  const claim: JobParts['claim'] = (model, signal, limitMs) => controller.claim(model, signal, limitMs);
+  const events = new EventLog(redis, base.failed('event log'));
+  const parts: JobParts = { records, events, tickets, metrics, log, limits: config, artifactUrl, claim };
+  const consumer = new Consumer(base.queueRedis, (lease, stop) => runJob(lease, stop, parts), base.queueFailed);
+  const connect: ConnectGang = (deployment, { index: replica, epoch, address, token }) =>
+    new GangConnection({ deployment, replica, epoch, address, token }, gateway, config.gangGraceMs);
+  const users: ModelUsers = {
+    wanted: (model, replicas) => consumer.take(model, replicas),
+    gone: async (model, cause) => {
+      await consumer.leave(model);
+      for await (const jobId of queues.drain(model)) await records.failQueued(jobId, cause.toJSON());
+    },
+  };
+  const controller = new Controller(new Registry(redis, log), gateway, connect, users, log);
+  metrics.observe({
+    models: () => controller.list().map(({ spec }) => spec.name),
+    waiting: (model) => queues.waiting(model),
+    running: () => consumer.running().length,
+  });
+  return { consumer, controller };
+}
+
+/** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
+export async function startOrchestrator(options: OrchestratorOptions): Promise<Orchestrator> {
+  const config = parseConfig(options);
+  const base = openBase(config);
+  const { log, connections, redis, records, gateway } = base;
+  const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
+  await artifacts.prepare();
+  let http = '';
+  const { consumer, controller } = wireJobs(base, () => config.artifactUrl ?? http);
+  const server = createServer({
+    ...base,
+    auth: new Auth(config.token, base.tickets),
+    requireRedis: () => connections.require(redis),
+    openFollower: () => connections.open('follower'),
+    reader: new JobReader(redis),
+    controller,
+    health: new Health(redis, gateway, controller),
+    artifacts,
+    artifactMaxBytes: config.artifactMaxBytes,
+  });
+  await server.listen({ host: config.httpHost, port: config.httpPort });
+  http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
+  await new CancelBus(connections.open('cancel'), records, consumer, base.failed('cancel bus')).start();
+  await controller.start();
+  log.info({ http }, 'ready');
+
+  return {
+    http,
+    close: async () => {
+      // the ranks of running jobs still write artifacts, so HTTP ends after the jobs
+      await consumer.close(config.shutdownGraceMs, config.shutdownGraceMs + config.cancelGraceMs + CLOSE_SLACK_MS);
+      await server.close();
+      controller.close();
+      await base.queues.close();
+      connections.close();
+      log.info('closed');
+    },
+  };
+}
+
+const reasonOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
+const formatHost = (host: string): string => (host.includes(':') ? `[${host}]` : host);

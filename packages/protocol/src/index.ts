@@ -1,0 +1,46 @@
+/** The contract between scripts, orchestrator and workers: documents, results, events, errors, records. @module */
+export { CATALOGUE } from './error-catalogue.js';
+export type { ErrorCode } from './error-catalogue.js';
+export { PatchbayError, error, errorJson, isPatchbayError, toPatchbayError } from './errors.js';
+export type { ErrorContext, ErrorJson } from './errors.js';
+export { HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
+export type { HookType, JobDocument, JobDocumentInput } from './job.js';
+export { formatPath, parseJobDocument } from './parse-job.js';
+export { nearest } from './nearest.js';
+export {
+  activation,
+  gangResult,
+  hookReport,
+  jobResult,
+  resultFile,
+  rowLabel,
+  runResult,
+  SANDBOX_LEVELS,
+} from './result.js';
+export type { JobResult } from './result.js';
+export { jobEvent } from './events.js';
+export type { GangEvent, JobEvent, JobEventBody } from './events.js';
+export { JOB_STATES, NEXT, isTerminal } from './states.js';
+export type { JobState } from './states.js';
+export { DTYPES, dtypeName } from './tensor.js';
+export type { DtypeName, SafetensorsDtype } from './tensor.js';
+export { encodeSafetensors, headerEnd, parseSafetensors, parseSafetensorsHeader } from './safetensors.js';
+export type { RawTensor, SafetensorsHeader, TensorEntry } from './safetensors.js';
+export { deployment, deploymentSpec, modelDescription } from './model.js';
+export type { Deployment, DeploymentSpec, ModelDescription } from './model.js';
+export { QUEUE_PREFIX, keys, queueName } from './keys.js';
+export {
+  CANCEL_LUA,
+  FINISHED_TTL_SECONDS,
+  MAX_EVENTS,
+  STATUS_FIELDS,
+  SUBMIT_LUA,
+  TRANSITION_LUA,
+  jobStatus,
+  readJobStatus,
+} from './job-record.js';
+export type { JobStatus } from './job-record.js';
+export { QUEUE_JOB_NAME, queueJobId, queueJobOptions, submission } from './submission.js';
+export type { Submission } from './submission.js';
+export { STACK_FILE, stackInfo } from './stack.js';
+export type { StackInfo } from './stack.js';

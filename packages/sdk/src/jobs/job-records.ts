@@ -1,0 +1,56 @@
+/** Reads the record of a job and asks for its end. Not here: submission (submit.ts), events. @module */
+import {
+  CANCEL_LUA,
+  STATUS_FIELDS,
+  error,
+  keys,
+  readJobStatus,
+  type JobEvent,
+  type JobStatus,
+} from '@patchbay/protocol';
+import { parseEntry } from '../transport/event-feed.js';
+import type { RedisConnection } from '../transport/redis-connection.js';
+
+/** What a finished job left, as JSON text. */
+export interface Outcome {
+  readonly result: string | null;
+  readonly error: string | null;
+}
+
+export class JobRecords {
+  constructor(private readonly redis: RedisConnection) {}
+
+  /** @throws `PB_JOB_NOT_FOUND`, `PB_REDIS_UNAVAILABLE` */
+  async status(jobId: string): Promise<JobStatus> {
+    const values = await this.redis.run((client) => client.hmget(keys.job(jobId), ...STATUS_FIELDS));
+    const fields = STATUS_FIELDS.flatMap((name, index) =>
+      values[index] == null ? [] : [[name, values[index]] as const],
+    );
+    const status = readJobStatus(jobId, Object.fromEntries(fields));
+    if (status === undefined) throw error('PB_JOB_NOT_FOUND', { jobId }, { jobId });
+    return status;
+  }
+
+  async outcome(jobId: string): Promise<Outcome> {
+    const [result = null, failure = null] = await this.redis.run((client) =>
+      client.hmget(keys.job(jobId), 'result', 'error'),
+    );
+    return { result, error: failure };
+  }
+
+  /** The events after the cursor that are there now. @throws `PB_JOB_NOT_FOUND`, `PB_REDIS_UNAVAILABLE` */
+  async events(jobId: string, after: string | undefined): Promise<JobEvent[]> {
+    await this.status(jobId);
+    const start = after === undefined ? '-' : `(${after}`;
+    const entries = await this.redis.run((client) => client.xrange(keys.events(jobId), start, '+'));
+    return entries.flatMap((entry) => parseEntry(entry) ?? []);
+  }
+
+  /** @throws `PB_JOB_NOT_FOUND`, `PB_REDIS_UNAVAILABLE` */
+  async cancel(jobId: string, reason: string): Promise<JobStatus> {
+    const args = [keys.job(jobId), keys.events(jobId), jobId, reason, Date.now(), keys.cancelChannel];
+    const state = await this.redis.run((client) => client.eval(CANCEL_LUA, 2, ...args));
+    if (state === 'missing') throw error('PB_JOB_NOT_FOUND', { jobId }, { jobId });
+    return this.status(jobId);
+  }
+}

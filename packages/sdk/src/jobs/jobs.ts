@@ -1,0 +1,138 @@
+/** Submit, find and stop jobs. Not here: one job (job-handle.ts). @module */
+import { randomUUID } from 'node:crypto';
+import {
+  error,
+  isPatchbayError,
+  jobStatus,
+  parseJobDocument,
+  submission,
+  type JobState,
+  type JobStatus,
+  type Submission,
+} from '@patchbay/protocol';
+import { z } from 'zod';
+import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline.js';
+import { EventFeed } from '../transport/event-feed.js';
+import type { HttpClient } from '../transport/http.js';
+import { buildJob, type JobSpec } from './job-builder.js';
+import { JobHandle, type CancelOptions, type JobServices } from './job-handle.js';
+import { Paged } from './paged.js';
+import type { Submitter } from './submit.js';
+
+export interface SubmitOptions extends CallOptions {
+  /** Ends the submission, and later the waits of the handle that do not end by themselves. It never cancels the job. */
+  readonly signal?: AbortSignal | undefined;
+  /** Submitting the same id and document again gives the first job. @defaultValue a new id */
+  readonly jobId?: string | undefined;
+  /** Milliseconds for the submission. @defaultValue the client's `submitTimeoutMs` */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Which jobs a list has. */
+export interface JobFilter {
+  readonly state?: JobState | undefined;
+  readonly model?: string | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  /** Jobs per page. @defaultValue the orchestrator's */
+  readonly limit?: number | undefined;
+  /** `nextCursor` of an earlier page. */
+  readonly cursor?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const pageSchema = z.object({ jobs: z.array(jobStatus), nextCursor: z.string().nullish() });
+
+/** Part of a list, newest first. */
+export interface JobPage {
+  readonly jobs: JobStatus[];
+  /** There are more: `list({ cursor })`. */
+  readonly nextCursor?: string;
+}
+
+export class Jobs {
+  /** @internal */
+  constructor(
+    private readonly services: JobServices,
+    private readonly submitter: Submitter,
+    private readonly http: HttpClient,
+    private readonly submitTimeoutMs: number,
+  ) {}
+
+  /**
+   * Checks the job and puts it into the queue of its deployment; resolves when that is durable, not when it has run.
+   * @throws `PB_DOCUMENT_INVALID` and the other errors of a document with the path in it, `PB_MODEL_NOT_FOUND`,
+   *   `PB_JOB_ID_CONFLICT`, `PB_HOOK_REUSED`, `PB_SUBMIT_TIMEOUT`, `PB_ABORTED`, `PB_STACK_NOT_RUNNING`, `PB_REDIS_UNAVAILABLE`
+   */
+  async submit(spec: JobSpec, options: SubmitOptions = {}): Promise<JobHandle> {
+    const { signal, timeoutMs = this.submitTimeoutMs } = options;
+    const { document, hookFunctions } = buildJob(spec);
+    const given = options.jobId ?? document.jobId;
+    if (document.jobId !== undefined && document.jobId !== given) {
+      throw error(
+        'PB_DOCUMENT_INVALID',
+        { reason: `the document says ${document.jobId}, the option ${given}` },
+        { path: 'jobId' },
+      );
+    }
+    const parsed = parseJobDocument(given === undefined ? document : { ...document, jobId: given });
+    throwIfAborted(signal);
+    const jobId = given ?? randomUUID();
+    const feed = new EventFeed(jobId);
+    const attempt = new AbortController();
+    try {
+      for (const hook of hookFunctions) hook.register(jobId);
+      const work = this.#send(submission(parsed, jobId, Date.now()), feed, given === undefined, attempt.signal);
+      await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
+    } catch (cause) {
+      attempt.abort();
+      for (const hook of hookFunctions) hook.release(jobId);
+      if (feed.readers > 0) this.services.follower.unfollow(feed);
+      throw cause;
+    }
+    return new JobHandle(jobId, this.services, signal, feed);
+  }
+
+  /** The handle of a job, from this or another process. Nothing is asked yet: an unknown id fails at its first use. */
+  get(jobId: string): JobHandle {
+    return new JobHandle(jobId, this.services);
+  }
+
+  /**
+   * Jobs, newest first: awaited it is one page, in `for await` every job of all pages.
+   * @throws `PB_STACK_NOT_RUNNING`, `PB_ORCHESTRATOR_UNAVAILABLE`, `PB_UNAUTHORIZED`, `PB_ABORTED`
+   */
+  list(filter: JobFilter = {}): Paged<JobPage, JobStatus> {
+    return new Paged(
+      (cursor) => this.#page({ ...filter, cursor: cursor ?? filter.cursor }),
+      (page) => page.jobs,
+    );
+  }
+
+  /** The same as `get(jobId).cancel()`. */
+  async cancel(jobId: string, options: CancelOptions = {}): Promise<JobStatus> {
+    return this.get(jobId).cancel(options);
+  }
+
+  /** Both connections are open before anything is written, so that the read waits when the job's first event comes. */
+  async #send(job: Submission, feed: EventFeed, isNewId: boolean, attempt: AbortSignal): Promise<void> {
+    const { follower } = this.services;
+    const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
+    throwIfAborted(attempt, job.jobId); // nobody waits any more
+    if (feed.readers === 0) follower.follow(feed);
+    try {
+      await this.submitter.send(queue, job, isNewId);
+    } catch (cause) {
+      if (!isNewId || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
+      await this.#send(job, feed, false, attempt); // the connection was lost on the way: nothing runs twice
+    }
+  }
+
+  async #page({ state, model, labels = {}, limit, cursor, signal }: JobFilter): Promise<JobPage> {
+    const query = new URLSearchParams();
+    for (const [key, value] of Object.entries({ state, model, limit, cursor }))
+      if (value !== undefined) query.set(key, String(value));
+    for (const [key, value] of Object.entries(labels)) query.append('label', `${key}:${value}`);
+    const page = pageSchema.parse(await this.http.json(`/api/jobs?${query.toString()}`, { signal }));
+    return { jobs: page.jobs, ...(page.nextCursor != null && { nextCursor: page.nextCursor }) };
+  }
+}

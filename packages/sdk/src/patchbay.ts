@@ -1,0 +1,79 @@
+/** The client: settings, connections that open when they are needed, and the parts that use them. @module */
+import { parseJobDocument } from '@patchbay/protocol';
+import { z } from 'zod';
+import { Artifacts } from './artifacts.js';
+import { buildJob, type JobSpec } from './jobs/job-builder.js';
+import { JobRecords } from './jobs/job-records.js';
+import { Jobs } from './jobs/jobs.js';
+import { Submitter } from './jobs/submit.js';
+import { Models } from './models.js';
+import { ClientConfig, type PatchbayOptions } from './options.js';
+import { EventFollower } from './transport/event-follower.js';
+import { HttpClient } from './transport/http.js';
+import { RedisConnection } from './transport/redis-connection.js';
+
+/** A Redis that answers nothing for this long counts as lost; longer than the follower's blocking reads. */
+const SILENCE_MS = 15_000;
+
+const verdict = z.object({ warnings: z.array(z.string()) });
+
+/**
+ * Client of a Patchbay stack. Cheap to make: nothing is opened before the first call. One per script is enough.
+ * @example
+ * await using pb = new Patchbay();
+ * const job = await pb.jobs.submit({ model: 'tiny-facts', runs: [{ inputs: { text: ['Once'] } }] });
+ * const result = await job.result();
+ */
+export class Patchbay implements AsyncDisposable {
+  readonly jobs: Jobs;
+  readonly artifacts: Artifacts;
+  readonly models: Models;
+  readonly #http: HttpClient;
+  readonly #connections: readonly RedisConnection[];
+
+  /** @throws `PB_CONFIG_INVALID` */
+  constructor(options: PatchbayOptions = {}) {
+    const config = new ClientConfig(options);
+    const { connectTimeoutMs, submitTimeoutMs, reconnectTimeoutMs, eagerBytes } = config.values;
+    const explain = () => config.explain();
+    const connection = { locate: () => config.redisUrl(), explain, connectTimeoutMs, silenceMs: SILENCE_MS };
+    const commands = new RedisConnection('patchbay-sdk', connection);
+    const blocking = new RedisConnection('patchbay-sdk-events', connection);
+    this.#connections = [commands, blocking];
+    this.#http = new HttpClient(() => config.http(), explain);
+    this.artifacts = new Artifacts(this.#http);
+    this.models = new Models(this.#http);
+    const follower = new EventFollower({ blocking, commands, patienceMs: reconnectTimeoutMs });
+    const services = { records: new JobRecords(commands), follower, artifacts: this.artifacts, eagerBytes };
+    this.jobs = new Jobs(services, new Submitter(commands), this.#http, submitTimeoutMs);
+  }
+
+  /**
+   * All checks of a job that need no run: the document here, names and shapes against the deployment.
+   * @throws what `jobs.submit` would throw, and `PB_HOOK_MODULE_NOT_FOUND`, `PB_SHAPE_MISMATCH`, ...
+   */
+  async validate(
+    spec: JobSpec,
+    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<{ warnings: string[] }> {
+    const { document } = buildJob(spec);
+    parseJobDocument(document);
+    const headers = { 'content-type': 'application/json' };
+    const answer = await this.#http.json('/api/validate', {
+      method: 'POST',
+      headers,
+      body: JSON.stringify(document),
+      signal,
+    });
+    return verdict.parse(answer);
+  }
+
+  /** Closes the connections; waits that are under way end with `PB_ABORTED`. Jobs run on. Closing twice is fine. */
+  async close(): Promise<void> {
+    for (const connection of this.#connections) connection.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}

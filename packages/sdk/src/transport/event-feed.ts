@@ -1,0 +1,104 @@
+/** The events of one job as they arrive: kept, so that any number of readers can start late. Not here: Redis. @module */
+import { isTerminal, jobEvent, type JobEvent, type PatchbayError } from '@patchbay/protocol';
+import { bounded, throwIfAborted, type CallOptions } from './deadline.js';
+
+export type TerminalEvent = Extract<JobEvent, { type: 'state' }>;
+
+/** An entry of the stream; undefined for a kind of event that only newer clients know. */
+export function parseEntry([cursor, [, body]]: readonly [id: string, fields: readonly string[]]): JobEvent | undefined {
+  const event = jobEvent.safeParse(JSON.parse(body ?? 'null'));
+  return event.success ? { ...event.data, cursor } : undefined;
+}
+
+/** True for the last event of a job. */
+export function isLast(event: JobEvent): event is TerminalEvent {
+  return event.type === 'state' && isTerminal(event.state);
+}
+
+/** Compares two positions in a Redis stream (`<ms>-<counter>`). */
+export function compareCursors(a: string, b: string): number {
+  const [aMs = '0', aCounter = '0'] = a.split('-');
+  const [bMs = '0', bCounter = '0'] = b.split('-');
+  return Number(aMs) - Number(bMs) || Number(aCounter) - Number(bCounter);
+}
+
+export class EventFeed {
+  readonly #events: JobEvent[] = [];
+  readonly #waiting = new Set<() => void>();
+  #cursor = '0-0';
+  #last: TerminalEvent | undefined;
+  #failure: PatchbayError | undefined;
+  /** Who still wants events; the follower stops reading for a feed without readers. */
+  readers = 0;
+
+  constructor(readonly jobId: string) {}
+
+  /** Position of the newest entry that arrived. */
+  get cursor(): string {
+    return this.#cursor;
+  }
+
+  /** The event that ended the job. */
+  get last(): TerminalEvent | undefined {
+    return this.#last;
+  }
+
+  push(entry: readonly [id: string, fields: readonly string[]]): void {
+    if (compareCursors(entry[0], this.#cursor) <= 0) return; // read for another feed of the same job
+    this.#cursor = entry[0];
+    const event = parseEntry(entry);
+    if (event === undefined) return;
+    this.#events.push(event);
+    if (isLast(event)) this.#last = event;
+    this.#wake();
+  }
+
+  /** No event will come any more; readers get this error after those that are there. */
+  fail(failure: PatchbayError): void {
+    this.#failure = failure;
+    this.#wake();
+  }
+
+  /** Forgets a failure, for another try. */
+  recover(): void {
+    this.#failure = undefined;
+  }
+
+  /** Events after the cursor, until the job has ended. @throws `PB_ABORTED`, `PB_REDIS_UNAVAILABLE`, `PB_JOB_NOT_FOUND` */
+  async *read(after: string | undefined, options: CallOptions): AsyncGenerator<JobEvent, void, undefined> {
+    for (let index = 0; ;) {
+      throwIfAborted(options.signal, this.jobId);
+      const event = this.#events[index++];
+      if (event === undefined) {
+        index--;
+        if (this.#last !== undefined) return;
+        await this.#changed(options);
+      } else if (after === undefined || compareCursors(event.cursor, after) > 0) {
+        yield event;
+      }
+    }
+  }
+
+  /** Waits for the event that ends the job. */
+  async end(): Promise<TerminalEvent> {
+    while (this.#last === undefined) await this.#changed({});
+    return this.#last;
+  }
+
+  async #changed(options: CallOptions): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    let wake: () => void = () => undefined;
+    const change = new Promise<void>((resolve) => (wake = resolve));
+    this.#waiting.add(wake);
+    try {
+      await bounded(change, { signal: options.signal }, () => this.#failure!, this.jobId);
+    } finally {
+      this.#waiting.delete(wake);
+    }
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,109 @@
+"""Carries artifacts between a rank and the artifact store over one kept-alive HTTP connection, and proves by SHA-256
+that what arrived is what was meant. Not here: what the bytes mean, who may see them (the ticket says that).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+from typing import Final
+from urllib.parse import urlsplit
+
+from patchbay_worker.errors import PatchbayError, catalogue, error
+
+_ATTEMPTS: Final = 3
+_TIMEOUT_S: Final = 60.0
+_PREFIX: Final = "sha256:"
+
+
+def digest(data: bytes) -> str:
+    """Hex SHA-256: the name of an artifact. Documents write it with `sha256:` before it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class ArtifactStore:
+    """The store as one thread of a rank sees it, job after job."""
+
+    def __init__(self, url: str = "", ticket: str = "") -> None:
+        self.url = url
+        self._ticket = ticket
+        self._connection: http.client.HTTPConnection | None = None
+
+    def use(self, url: str, ticket: str) -> None:
+        """Goes on with another attempt's ticket, which lets it read inputs and write results of that attempt."""
+        if url != self.url:
+            self.close()
+        self.url = url
+        self._ticket = ticket
+
+    def put(self, data: bytes) -> str:
+        """Stores the bytes and returns their digest. Storing the same bytes twice is no error."""
+        sha256 = digest(data)
+        status, body = self._request("PUT", sha256, data)
+        if status not in (200, 201, 204):
+            raise self._refusal(sha256, status, body)
+        return sha256
+
+    def get(self, reference: str) -> bytes:
+        """The bytes of `sha256:<hex>`. Raises PB_ARTIFACT_NOT_FOUND, PB_ARTIFACT_CORRUPT."""
+        sha256 = reference.removeprefix(_PREFIX)
+        status, body = self._request("GET", sha256, None)
+        if status == 404:
+            raise error("PB_ARTIFACT_NOT_FOUND", artifact=_PREFIX + sha256)
+        if status != 200:
+            raise self._refusal(sha256, status, body)
+        if digest(body) != sha256:
+            raise error(
+                "PB_ARTIFACT_CORRUPT", artifact=_PREFIX + sha256, reason=f"its content has the digest {digest(body)}"
+            )
+        return body
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _request(self, method: str, sha256: str, data: bytes | None) -> tuple[int, bytes]:
+        path = f"{urlsplit(self.url).path.rstrip('/')}/api/artifacts/{sha256}"
+        headers = {"authorization": f"Bearer {self._ticket}"}
+        if data is not None:
+            headers["content-type"] = "application/octet-stream"
+        problem: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                connection = self._connect()
+                connection.request(method, path, body=data, headers=headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+            except (OSError, http.client.HTTPException) as failure:
+                # Also an idle connection that the server closed; both methods may be repeated safely.
+                problem = failure
+                self.close()
+        raise error("PB_ORCHESTRATOR_UNAVAILABLE", url=self.url, reason=f"{type(problem).__name__}: {problem}")
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            parts = urlsplit(self.url)
+            if parts.hostname is None:
+                raise error("PB_CONFIG_INVALID", reason=f'PATCHBAY_ARTIFACT_URL "{self.url}" is no http address')
+            kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+            self._connection.connect()
+            self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._connection
+
+    def _refusal(self, sha256: str, status: int, body: bytes) -> PatchbayError:
+        """The store's own typed error where it sent one."""
+        try:
+            sent = json.loads(body)
+            if sent["code"] in catalogue():
+                return PatchbayError.from_json(sent)
+        except (ValueError, TypeError, KeyError):
+            pass
+        if status in (401, 403):
+            return error("PB_UNAUTHORIZED")
+        if status in (400, 409, 422):
+            return error("PB_ARTIFACT_CORRUPT", artifact=_PREFIX + sha256, reason=f"the store answered {status}")
+        return error("PB_ORCHESTRATOR_UNAVAILABLE", url=self.url, reason=f"it answered {status}")

@@ -1,0 +1,209 @@
+"""One rank of a gang as the cluster drives it: load, validate, prepare, execute, cancel. Not here: who calls it.
+
+`prepare` and `execute` belong to one fixed thread; `validate` and `cancel` may come from any.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from torch import Tensor
+
+from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
+from patchbay_worker.engine.describe import SandboxState, describe, fingerprint, max_positions
+from patchbay_worker.engine.job.compile_job import CompiledJob, compile_job
+from patchbay_worker.engine.job.inputs import Fetch, InputLimits
+from patchbay_worker.engine.job.job_spec import read_job
+from patchbay_worker.engine.job.prepare import PreparedJob, open_sandbox
+from patchbay_worker.engine.job.results import JobParts, assemble
+from patchbay_worker.engine.job.tokens import TokenTexts
+from patchbay_worker.engine.load import load_model
+from patchbay_worker.engine.run.parameters import gather_parameters
+from patchbay_worker.engine.run.run_context import Emit, JobRun, RunOutput
+from patchbay_worker.engine.run.run_forward import run_forward
+from patchbay_worker.engine.run.run_generate import run_generate
+from patchbay_worker.engine.world import join_world, leave_world
+from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.hooks.editor import Editor
+from patchbay_worker.sandbox.client import SandboxJob
+from patchbay_worker.sandbox.collect import SandboxResult
+from patchbay_worker.sandbox.pool import SandboxPool
+from patchbay_worker.sharding.mesh import check_mesh
+
+
+class Engine:
+    """Joins the torch world and loads its shard on construction; `description` is then the same on every rank."""
+
+    description: dict[str, Any]
+
+    def __init__(self, config: EngineConfig) -> None:
+        check_mesh(config.mesh, config.world_size)
+        self._config = config
+        # A job that is discarded instead of executed leaves by itself.
+        self._jobs: WeakValueDictionary[str, PreparedJob] = WeakValueDictionary()
+        self._pool: SandboxPool | None = None
+        self._world = join_world(config)
+        try:
+            self._load(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, config: EngineConfig) -> None:
+        if self._world.is_root:
+            self._pool = SandboxPool(size=config.sandbox_pool)
+            self._pool.start()  # comes up while the weights load
+        self._loaded = load_model(config, self._world)
+        self._texts = TokenTexts(self._loaded.tokenizer)
+        self._limits = InputLimits(
+            model=config.name,
+            vocabulary=self._loaded.text_config.vocab_size,
+            positions=max_positions(self._loaded),
+            pad_id=getattr(self._loaded.tokenizer, "pad_token_id", None) or 0,
+            device=self._world.device,
+        )
+        self.description = json.loads(self._world.share_bytes(self._describe()))
+
+    def _describe(self) -> bytes | None:
+        if self._pool is None:
+            return None
+        state = SandboxState(self._pool.level, self._pool.probes)
+        return json.dumps(describe(self._config, self._loaded, state)).encode()
+
+    def validate(self, document: dict[str, Any]) -> dict[str, Any]:
+        """All that can be checked without running anything; artifacts are not fetched."""
+        return {"warnings": self._compile(document, _refuse_fetch).warnings}
+
+    def prepare(self, job: JobContext) -> PreparedJob:
+        """Compiles the job and, on the root, opens its sandbox. No collectives."""
+        started = time.perf_counter()
+        compiled = self._compile(job.document, job.fetch_artifact)
+        prepared = PreparedJob(job, compiled, 0.0)
+        if self._pool is not None and compiled.needs_sandbox:
+            prepared.sandbox = open_sandbox(compiled, self._pool, job.fetch_artifact)
+        prepared.prepare_ms = (time.perf_counter() - started) * 1e3
+        self._jobs[job.job_id] = prepared
+        return prepared
+
+    def execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
+        """The runs, in order; the result is on rank 0. After a PatchbayError the engine is ready for the next job."""
+        try:
+            return self._execute(prepared, emit)
+        finally:
+            self._jobs.pop(prepared.context.job_id, None)
+            prepared.discard()
+
+    def cancel(self, job_id: str, reason: str) -> None:
+        """Of a prepared or running job; others are not known here."""
+        prepared = self._jobs.get(job_id)
+        if prepared is not None:
+            prepared.cancel(reason)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        leave_world()
+
+    def _compile(self, document: dict[str, Any], fetch: Fetch) -> CompiledJob:
+        return compile_job(read_job(document), self._loaded, self._limits, fetch, self._config.tp)
+
+    def _execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
+        started = time.perf_counter()
+        job = self._job_run(prepared, emit)
+        outputs = self._run_all(job, prepared)
+        parameters = self._parameters(job, prepared.compiled.request.parameters) if outputs is not None else None
+        if not self._world.is_root:
+            return None
+        if outputs is None or parameters is None or job.must_stop():
+            raise _failure(job, prepared.sandbox, emit)
+        collected = _collect(prepared)
+        parts = JobParts(
+            runs=outputs,
+            parameters=parameters,
+            sandbox=collected,
+            timings=_timings(prepared, outputs, (time.perf_counter() - started) * 1e3),
+            warnings=prepared.compiled.warnings,
+        )
+        _emit_logs(collected.logs if collected is not None else "", emit)
+        return assemble(parts, fingerprint(self.description), self._texts)
+
+    def _job_run(self, prepared: PreparedJob, emit: Emit) -> JobRun:
+        context = prepared.context
+        deadline = context.deadline_unix_ms / 1e3 if context.deadline_unix_ms is not None else None
+        return JobRun(
+            loaded=self._loaded,
+            world=self._world,
+            editor=Editor(prepared.sandbox, deadline),
+            texts=self._texts,
+            emit=emit,
+            timeout_s=prepared.compiled.request.timeout_s,
+            deadline_s=deadline,
+            stop_reason=lambda: prepared.cancel_reason,
+        )
+
+    def _run_all(self, job: JobRun, prepared: PreparedJob) -> list[RunOutput] | None:
+        """None when the ranks agreed to stop."""
+        outputs = []
+        runs = prepared.compiled.runs
+        for index, run in enumerate(runs):
+            # The first run starts by the supervisor's word, which all ranks have heard.
+            if index > 0 and not job.agree_to_go_on():
+                return None
+            sampling = run.request.sampling
+            if sampling is None:
+                outputs.append(run_forward(job, run))
+            else:
+                outputs.append(run_generate(job, run, sampling, prepared.compiled.request.seed + index))
+            if self._world.is_root and len(runs) > 1 and job.editor.error is None:
+                job.emit({"type": "progress", "run": run.request.name, "done": index + 1, "total": len(runs)})
+        return outputs
+
+    def _parameters(self, job: JobRun, names: Sequence[str]) -> dict[str, Tensor] | None:
+        """None when the ranks agreed to stop."""
+        if not names:
+            return {}
+        if not job.agree_to_go_on():
+            return None
+        return gather_parameters(self._loaded.model, names, keep=self._world.is_root)
+
+
+def _refuse_fetch(digest: str) -> bytes:
+    raise error("PB_NOT_SUPPORTED", what=f"checking inputs of the artifact {digest} before the job runs")
+
+
+def _failure(job: JobRun, sandbox: SandboxJob | None, emit: Emit) -> PatchbayError:
+    """Why the job stopped, known to the root alone. What the edits printed before goes out as an event."""
+    if sandbox is not None:
+        _emit_logs(sandbox.logs(), emit)
+    return job.editor.error or error("PB_INTERNAL", reason="the ranks stopped without a reason")
+
+
+def _collect(prepared: PreparedJob) -> SandboxResult | None:
+    if prepared.sandbox is None:
+        return None
+    return prepared.sandbox.collect(modules=bool(prepared.compiled.request.modules))
+
+
+def _emit_logs(logs: str, emit: Emit) -> None:
+    if logs:
+        emit({"type": "log", "text": logs})
+
+
+def _timings(prepared: PreparedJob, outputs: list[RunOutput], execute_ms: float) -> dict[str, float]:
+    reports = [report for run in outputs for report in run.reports]
+
+    def hook_times(name: str) -> float:
+        return float(sum(report[name] for report in reports))
+
+    return {
+        "prepareMs": prepared.prepare_ms,
+        "executeMs": execute_ms,
+        "forwardMs": sum(run.forward_ms for run in outputs),
+        "gatherMs": hook_times("gatherMs"),
+        "sandboxMs": hook_times("editMs"),
+        "scatterMs": hook_times("scatterMs"),
+    }

@@ -1,0 +1,160 @@
+"""The job document as typed values. Its form was checked and its defaults filled by patchbay_worker.contract; what
+depends on a model is checked in compile_job.py. Not here: any check, any default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from patchbay_worker.hooks.groups import ALL, HookSelection
+from patchbay_worker.hooks.spec import Span, Where
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class EditSpec:
+    """A python edit: text, or {"artifact": digest} to fetch."""
+
+    source: str | Json
+    entry: str
+    path: str
+
+
+@dataclass(frozen=True)
+class HookRequest:
+    """A hook before it is held against a model: its type and edit may turn out not to be supported."""
+
+    name: str
+    path: str
+    module: str
+    hook_type: str
+    expected_shape: tuple[int | None, ...] | None
+    unpack_idx: int
+    edit: EditSpec | None
+    edit_kind: str
+    save: Literal["pre", "post", "none"]
+    where: Where | None
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Of a generating run; temperature 0 takes the most probable token."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """`sampling` is there for `generate` only."""
+
+    name: str
+    path: str
+    mode: str
+    inputs: Json
+    hooks: HookSelection
+    logits: Literal["none", "last", "all"]
+    top_k: int
+    sampling: Sampling | None
+
+
+@dataclass(frozen=True)
+class ModuleRequest:
+    name: str
+    kind: Literal["linear", "lowRank", "mlp", "python"]
+    options: Json
+    trainable: bool
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    seed: int
+    edit_timeout_s: float
+    edit_memory_bytes: int
+    timeout_s: float
+    modules: tuple[ModuleRequest, ...]
+    hooks: tuple[HookRequest, ...]
+    runs: tuple[RunRequest, ...]
+    parameters: tuple[str, ...]
+
+
+def read_job(document: Json) -> JobRequest:
+    """`document` comes from contract.parse_document: every field that has a default is there."""
+    limits = document["limits"]
+    return JobRequest(
+        seed=document["seed"],
+        edit_timeout_s=limits["editTimeoutMs"] / 1e3,
+        edit_memory_bytes=limits["editMemoryBytes"],
+        timeout_s=limits["timeoutMs"] / 1e3,
+        modules=tuple(_module(name, value) for name, value in document["modules"].items()),
+        hooks=tuple(_hook(index, value) for index, value in enumerate(document["hooks"])),
+        runs=tuple(_run(index, value) for index, value in enumerate(document["runs"])),
+        parameters=tuple(document["return"]["parameters"]),
+    )
+
+
+def _module(name: str, value: Json) -> ModuleRequest:
+    options = {key: option for key, option in value.items() if key not in ("kind", "trainable")}
+    return ModuleRequest(name, value["kind"], options, value["trainable"])
+
+
+def _hook(index: int, value: Json) -> HookRequest:
+    edit = value["edit"]
+    expected = value["expectedShape"]
+    return HookRequest(
+        name=value["name"],
+        path=f"hooks[{index}]",
+        module=value["moduleName"],
+        hook_type=value["hookType"],
+        expected_shape=tuple(expected) if expected is not None else None,
+        unpack_idx=value["unpackIdx"],
+        edit=EditSpec(edit["source"], edit["entry"], f"hooks[{index}].edit") if edit["kind"] == "python" else None,
+        edit_kind=edit["kind"],
+        save=value["save"],
+        where=_where(value.get("where")),
+        groups=frozenset(value["groups"]),
+    )
+
+
+def _where(value: Json | None) -> Where | None:
+    if not value:
+        return None
+    positions = value.get("positions")
+    span = Span(positions.get("from"), positions.get("to")) if isinstance(positions, Mapping) else None
+    return Where(
+        rows=_ints(value.get("rows")),
+        positions=span or _ints(positions),
+        steps=_ints(value.get("steps")),
+    )
+
+
+def _ints(values: list[int] | None) -> tuple[int, ...] | None:
+    return tuple(values) if values is not None else None
+
+
+def _run(index: int, value: Json) -> RunRequest:
+    generates = value["mode"] == "generate"
+    wanted = value.get("return", {"logits": "none", "topK": 0})  # a training run has none
+    return RunRequest(
+        name=value["name"],
+        path=f"runs[{index}]",
+        mode=value["mode"],
+        inputs=value["inputs"],
+        hooks=_selection(value["hooks"]),
+        logits=wanted["logits"],
+        top_k=wanted["topK"],
+        sampling=Sampling(value["maxNewTokens"], value["temperature"], value["topP"]) if generates else None,
+    )
+
+
+def _selection(value: Json) -> HookSelection:
+    names = value.get("names")
+    if names is not None:
+        return HookSelection(names=tuple(names))
+    # An empty selection object leaves everything on.
+    return HookSelection(groups=tuple(value.get("groups", (ALL,))), complement=value.get("complement", False))

@@ -1,0 +1,103 @@
+"""A compiled job with what only the root needs for it: a sandbox that has read every edit. No collectives here, so
+that a refusal on one rank leaves the others free.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from patchbay_worker.engine.config import JobContext
+from patchbay_worker.engine.job.compile_job import CompiledJob
+from patchbay_worker.engine.job.inputs import Fetch
+from patchbay_worker.engine.job.job_spec import Json, ModuleRequest
+from patchbay_worker.errors import error
+from patchbay_worker.hooks.spec import CompiledHook
+from patchbay_worker.sandbox.client import EditSource, ModuleSpec, SandboxJob
+from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox.pool import SandboxPool
+from patchbay_worker.sharding.expected_shape import resolve
+
+ELEMENT_BYTES = 8  # the widest element; the arena's pages cost memory only when touched
+
+
+@dataclass
+class PreparedJob:
+    """Holds the sandbox from prepare to the end of the job, or until another rank's refusal discards it."""
+
+    context: JobContext
+    compiled: CompiledJob
+    prepare_ms: float
+    sandbox: SandboxJob | None = None
+    cancel_reason: str | None = None
+
+    def cancel(self, reason: str) -> None:
+        """From any thread: seen at the next agreement of the ranks; an edit under way ends at once."""
+        self.cancel_reason = reason
+        sandbox = self.sandbox
+        if sandbox is not None:
+            sandbox.kill(reason)
+
+    def discard(self) -> None:
+        if self.sandbox is not None:
+            self.sandbox.close()
+            self.sandbox = None
+
+
+def open_sandbox(compiled: CompiledJob, pool: SandboxPool, fetch: Fetch) -> SandboxJob:
+    """Takes a process from the pool and gives it the job's modules and sources."""
+    request = compiled.request
+    limits = SandboxLimits(
+        edit_timeout_s=request.edit_timeout_s,
+        memory_bytes=request.edit_memory_bytes,
+        job_timeout_s=request.timeout_s,
+    )
+    modules = [_module(each, fetch) for each in request.modules]
+    sources = [
+        EditSource(name=name, source=_text(edit.source, f"{edit.path}.source", fetch), entry=edit.entry)
+        for name, edit in compiled.sources
+    ]
+    job = pool.acquire(limits)
+    try:
+        job.ensure_capacity(_largest_tensor(compiled))
+        job.init(seed=request.seed, modules=modules, sources=sources)
+    except BaseException:
+        job.close()
+        raise
+    return job
+
+
+def _largest_tensor(compiled: CompiledJob) -> int:
+    """Bytes of the largest tensor that an edit of this job can meet."""
+    sizes = (
+        _bytes(hook, len(run.batch.tokens), run.batch.width)
+        for run in compiled.runs
+        for hook in run.hooks
+        if hook.spec.edits
+    )
+    return max(sizes, default=0)
+
+
+def _bytes(hook: CompiledHook, rows: int, width: int) -> int:
+    site = hook.site
+    if site is None:
+        return 0
+    dims = resolve(site.shape, rows, width)
+    return ELEMENT_BYTES * math.prod(dim if isinstance(dim, int) else rows * width for dim in dims)
+
+
+def _module(module: ModuleRequest, fetch: Fetch) -> ModuleSpec:
+    options = dict(module.options)
+    if "source" in options:
+        options["source"] = _text(options["source"], f"modules.{module.name}.source", fetch)
+    return ModuleSpec(name=module.name, kind=module.kind, options=options, trainable=module.trainable)
+
+
+def _text(source: str | Json, path: str, fetch: Fetch) -> str:
+    if isinstance(source, str):
+        return source
+    digest = source["artifact"]
+    try:
+        return fetch(digest).decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise error("PB_ARTIFACT_CORRUPT", path=path, artifact=digest, reason="it is not UTF-8 text") from failure

@@ -1,0 +1,90 @@
+"""The gang's part of a result and its files, from what the runs left on the root. Not here: bytes (artifacts/)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchbay_worker.engine.config import JobOutput
+from patchbay_worker.engine.job.tokens import TokenTexts
+from patchbay_worker.engine.run.run_context import RunOutput
+from patchbay_worker.sandbox.collect import SandboxResult
+
+OUTPUTS = "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class JobParts:
+    """Everything that a job left on the root. `sandbox` is None when no edit and no module was asked for."""
+
+    runs: list[RunOutput]
+    parameters: Mapping[str, Tensor]
+    sandbox: SandboxResult | None
+    timings: dict[str, float]
+    warnings: list[str]
+
+
+def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) -> JobOutput:
+    outputs: dict[str, Tensor] = {}
+    captures = [capture for run in parts.runs for capture in run.captures]
+    sandbox = parts.sandbox
+    result = {
+        "runs": {run.run.request.name: _run_result(run, texts, outputs) for run in parts.runs},
+        "activations": [capture.to_json() for capture in captures],
+        "saveCtx": sandbox.save_ctx if sandbox is not None else {},
+        "parameters": [{"name": name, "tensor": name} for name in parts.parameters],
+        "hooks": [report for run in parts.runs for report in run.reports],
+        "timings": {name: round(value, 3) for name, value in parts.timings.items()},
+        "fingerprint": fingerprint,
+        "warnings": [*parts.warnings, *(sandbox.warnings if sandbox is not None else [])],
+    }
+    files = {
+        OUTPUTS: outputs,
+        "activations.safetensors": {each.key: each.tensor for each in captures if each.tensor is not None},
+        "save_ctx.safetensors": dict(sandbox.tensors) if sandbox is not None else {},
+        "modules.safetensors": dict(sandbox.modules) if sandbox is not None else {},
+        "parameters.safetensors": dict(parts.parameters),
+    }
+    return JobOutput(
+        result=result,
+        files={name: tensors for name, tensors in files.items() if tensors},
+        logs=sandbox.logs if sandbox is not None else "",
+    )
+
+
+def _run_result(output: RunOutput, texts: TokenTexts, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    request, batch = output.run.request, output.run.batch
+    result: dict[str, Any] = {"tokenIds": batch.tokens}
+    if texts.known:
+        result["tokens"] = [texts.texts(row) for row in batch.tokens]
+    logits = {"last": output.next_logits, "all": output.all_logits, "none": None}[request.logits]
+    if logits is not None:
+        key = f"{request.name}/logits"
+        tensors[key] = logits.cpu()
+        result["logits"] = {"tensor": key, "file": OUTPUTS}
+    if request.top_k and output.next_logits is not None:
+        result["topK"] = _top(output.next_logits, request.top_k, texts)
+    if output.generated is not None:
+        result["generatedTokenIds"] = output.generated
+        result["stopReasons"] = output.stop_reasons
+        if texts.known:
+            result["text"] = [texts.join(row) for row in output.generated]
+    return result
+
+
+def _top(logits: Tensor, count: int, texts: TokenTexts) -> list[list[dict[str, Any]]]:
+    values = logits.float().cpu()
+    probabilities = torch.softmax(values, dim=-1)
+    top, tokens = values.topk(min(count, values.shape[-1]), dim=-1)
+    chosen = probabilities.gather(-1, tokens)
+    return [
+        [
+            {"tokenId": token, "token": texts.text(token), "logit": logit, "probability": probability}
+            for token, logit, probability in zip(*columns, strict=True)
+        ]
+        for columns in zip(tokens.tolist(), top.tolist(), chosen.tolist(), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Passes through the model on all ranks: the forward, the generation, the parameters."""

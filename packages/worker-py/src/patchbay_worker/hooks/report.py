@@ -1,0 +1,66 @@
+"""What one hook did in one run: counts, times, and how far its edit moved the tensor. Kept on the root."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchbay_worker.hooks.spec import Route
+
+
+@dataclass
+class HookReport:
+    run: str
+    hook: str
+    module: str
+    route: Route
+    calls: int = 0
+    rows_touched: int = 0
+    gathered_bytes: int = 0
+    gather_ms: float = 0.0
+    edit_ms: float = 0.0
+    scatter_ms: float = 0.0
+    _before: float = 0.0  # sums of squares over all calls
+    _change: float = 0.0
+
+    def compare(self, before: Tensor, after: Tensor, mask: Tensor | None) -> None:
+        """Adds one edit. `mask` marks the slots that hold tokens; other dims belong to the row's vector."""
+        if after is before:
+            self._before += _square(before, mask)
+            return
+        changed = before != after
+        row_dims = mask.ndim if mask is not None else max(before.ndim - 1, 1)
+        rows = changed.flatten(row_dims).any(-1) if before.ndim > row_dims else changed
+        if mask is not None:
+            rows = rows & mask
+        self.rows_touched += int(rows.sum())
+        self._before += _square(before, mask)
+        self._change += _square(after.float() - before.float(), mask)
+
+    def to_json(self) -> dict[str, Any]:
+        change = math.sqrt(self._change / self._before) if self._before > 0 else None
+        if change is not None and not math.isfinite(change):
+            change = None
+        return {
+            "run": self.run,
+            "hook": self.hook,
+            "module": self.module,
+            "calls": self.calls,
+            "rowsTouched": self.rows_touched,
+            "relativeChange": change,
+            "route": self.route,
+            "gatheredBytes": self.gathered_bytes,
+            "gatherMs": round(self.gather_ms, 3),
+            "editMs": round(self.edit_ms, 3),
+            "scatterMs": round(self.scatter_ms, 3),
+        }
+
+
+def _square(value: Tensor, mask: Tensor | None) -> float:
+    chosen = value if mask is None else value[mask]
+    norm = float(torch.linalg.vector_norm(chosen.float()))
+    return norm * norm

@@ -1,0 +1,37 @@
+"""Takes one tensor leaf out of a module's output or arguments and puts it back; the container is rebuilt exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class PickedLeaf:
+    """`flat` is the position among all leaves, None included. `spec` is absent when the tree is the tensor itself."""
+
+    tensor: Tensor
+    flat: int
+    leaves: list[Any]
+    spec: pytree.TreeSpec | None
+
+    def replaced(self, value: Tensor) -> Any:
+        if self.spec is None:
+            return value
+        leaves = list(self.leaves)
+        leaves[self.flat] = value
+        return pytree.tree_unflatten(leaves, self.spec)
+
+
+def pick(tree: Any, index: int) -> PickedLeaf | None:
+    """Tensor leaf number `index`, depth first; None when there are not so many."""
+    if isinstance(tree, Tensor):
+        return PickedLeaf(tree, 0, [tree], None) if index == 0 else None
+    leaves, spec = pytree.tree_flatten(tree)
+    tensors = [flat for flat, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    if index >= len(tensors):
+        return None
+    return PickedLeaf(leaves[tensors[index]], tensors[index], leaves, spec)

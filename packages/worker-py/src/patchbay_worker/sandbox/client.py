@@ -1,0 +1,181 @@
+"""One sandbox job as the engine uses it: init, many edits, collect.
+
+After a time-out, a crash or a bad reply the job is dead, and each later call raises the same error again.
+Not here: requests and replies (channel.py), shared memory (arena.py), processes (job_process.py), models and hooks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from patchbay_worker.errors import error
+from patchbay_worker.sandbox.arena import Arena
+from patchbay_worker.sandbox.channel import Channel, Deadline
+from patchbay_worker.sandbox.collect import SandboxResult, collect
+from patchbay_worker.sandbox.job_process import JobProcess
+from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox.wire.dtypes import name_of
+from patchbay_worker.sandbox.wire.message import Kind, WireError
+from patchbay_worker.sandbox.wire.text import plain_text
+
+ModuleKind = Literal["linear", "lowRank", "mlp", "python"]
+SET_UP: Final = "(set-up)"
+SAVE_CTX: Final = "(save_ctx)"
+"""Stand for a hook's name in messages about what belongs to no hook."""
+
+
+@dataclass(frozen=True)
+class EditSource:
+    """Python text that defines an editing function. `name` is the hook's, for messages."""
+
+    name: str
+    source: str
+    entry: str = "edit"
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """A module of the job; `options` has the keys of the job document (inFeatures, source, ...)."""
+
+    name: str
+    kind: ModuleKind
+    options: dict[str, Any] = field(default_factory=dict)
+    trainable: bool = True
+
+
+class SandboxJob:
+    """Used by one thread; only `kill` may come from others."""
+
+    def __init__(self, process: JobProcess, limits: SandboxLimits, on_close: Callable[[], None] = lambda: None) -> None:
+        self.pid = process.pid
+        self.edit_seconds = 0.0
+        self.edit_calls = 0
+        self._process = process
+        self._limits = limits
+        self._channel = Channel(process, limits)
+        self._arena_bytes = limits.arena_bytes
+        self._names: list[str] = []
+        self._on_close = on_close
+
+    def ensure_capacity(self, tensor_bytes: int) -> None:
+        """Before `init`: makes room for tensors of this size. Raises PB_LIMIT_EXCEEDED beyond `max_arena_bytes`."""
+        top = max(self._limits.max_arena_bytes, self._limits.arena_bytes)
+        size = Arena.size_for(tensor_bytes, self._arena_bytes, top)
+        if self._channel.started and size > self._arena_bytes:
+            raise error("PB_LIMIT_EXCEEDED", what="arena of a started job", limit=self._arena_bytes, actual=size)
+        self._arena_bytes = size
+
+    def init(self, *, seed: int, modules: Sequence[ModuleSpec] = (), sources: Sequence[EditSource] = ()) -> None:
+        """Builds the modules in order under `seed`, reads the sources, seeds again for the first edit."""
+        if self._channel.started:
+            raise RuntimeError("a sandbox job is initialised once")
+        deadline = Deadline(self._limits.init_timeout_s)
+        limits = {
+            "arena_bytes": self._arena_bytes,
+            "memory_bytes": self._limits.memory_bytes,
+            "cpu_s": max(1, round(self._limits.job_timeout_s)),
+            "log_bytes": self._limits.log_bytes,
+        }
+        self._channel.start(Arena(self._arena_bytes), SET_UP, limits, deadline)
+        self._channel.call(Kind.SEED, SET_UP, {"seed": seed}, deadline)
+        for spec in modules:
+            module = {"name": spec.name, "kind": spec.kind, "options": spec.options, "trainable": spec.trainable}
+            self._channel.call(Kind.MODULE, spec.name, module, deadline)
+        for source in sources:
+            self._check_source(source)
+            text = {"name": source.name, "source": source.source, "entry": source.entry}
+            self._channel.call(Kind.SOURCE, source.name, text, deadline)
+            self._names.append(source.name)
+        self._channel.call(Kind.SEED, SET_UP, {"seed": seed}, deadline)
+
+    def edit(
+        self, *, source: int, tensor: Tensor, current_module: Mapping[str, Any], timeout_s: float | None = None
+    ) -> Tensor:
+        """Runs source number `source` on the tensor; returns a private CPU copy of the same shape and dtype."""
+        limit = self._limits.edit_timeout_s
+        deadline = Deadline(limit if timeout_s is None else min(limit, timeout_s))
+        hook = self._names[source]
+        self._count_edit()
+        begun = time.monotonic()
+        try:
+            arena = self._channel.arena
+            sent = arena.put(tensor)
+            body = {"source": source, "module": dict(current_module)}
+            reply = self._channel.call(Kind.EDIT, hook, body, deadline, sent)
+            got = self._channel.tensor_of(reply, hook)
+            if got.shape != sent.shape or got.dtype != sent.dtype:
+                # An honest job has checked this itself and said so.
+                self._channel.bad_reply(hook, WireError(f"{name_of(got.dtype)} {list(got.shape)} was not asked for"))
+            try:
+                return arena.take(got)
+            except WireError as bad:
+                self._channel.bad_reply(hook, bad)
+        finally:
+            self.edit_seconds += time.monotonic() - begun
+
+    def collect(self, *, modules: bool = True) -> SandboxResult:
+        """`save_ctx`, the modules' parameters and what was printed."""
+        deadline = Deadline(self._limits.init_timeout_s)
+        body = {
+            "modules": modules,
+            "max_tensors": self._limits.save_ctx_tensors,
+            "max_bytes": self._limits.save_ctx_bytes,
+            "max_json": self._limits.save_ctx_json_bytes,
+        }
+        reply = self._channel.call(Kind.COLLECT, SAVE_CTX, body, deadline)
+
+        def fetch(index: int, size: int) -> Tensor:
+            whole = torch.empty(size, dtype=torch.uint8)
+            at = 0
+            while at < size:
+                piece = self._channel.call(Kind.FETCH, SAVE_CTX, {"index": index, "at": at}, deadline)
+                record = self._channel.tensor_of(piece, SAVE_CTX)
+                if not 0 < record.nbytes <= size - at:
+                    raise WireError("wrong number of bytes")
+                self._channel.arena.take_into(record, whole, at)
+                at += record.nbytes
+            return whole
+
+        try:
+            return collect(reply.body.get("bytes"), fetch, self.logs(), self._limits)
+        except WireError as problem:
+            self._channel.bad_reply(SAVE_CTX, problem)
+
+    def logs(self) -> str:
+        """What the job has printed so far; also after its end."""
+        self._channel.drain_log()
+        return plain_text(self._process.log_text(), self._limits.log_bytes)
+
+    def kill(self, reason: str) -> None:
+        """From any thread: ends the process; a pending call raises PB_JOB_CANCELLED with the reason."""
+        self._channel.kill(reason)
+
+    def close(self) -> None:
+        """Ends the process and frees its memory; safe to call twice."""
+        self._channel.close()
+        on_close, self._on_close = self._on_close, lambda: None
+        on_close()
+
+    def __enter__(self) -> SandboxJob:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_source(self, source: EditSource) -> None:
+        size = len(source.source.encode("utf-8", "surrogatepass"))
+        if size > self._limits.source_bytes:
+            what = f"source of hook {source.name}"
+            raise error("PB_LIMIT_EXCEEDED", what=what, limit=self._limits.source_bytes, actual=size)
+
+    def _count_edit(self) -> None:
+        limit = self._limits.edit_calls
+        if self.edit_calls >= limit:
+            raise error("PB_LIMIT_EXCEEDED", what="edits in one job", limit=limit, actual=self.edit_calls + 1)
+        self.edit_calls += 1

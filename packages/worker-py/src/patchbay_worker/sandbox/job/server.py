@@ -1,0 +1,175 @@
+"""The life of a job process: set-up, START, then one request after another until the socket ends.
+
+It keeps a job's `modules`, `save_ctx` and functions. Not here: what user code is shown (edit.py), the
+lock-down (jail.py).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy
+import torch
+from torch import Tensor
+
+from patchbay_worker.sandbox.job import jail
+from patchbay_worker.sandbox.job.arena import JobArena
+from patchbay_worker.sandbox.job.edit import current_module, run_edit
+from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
+from patchbay_worker.sandbox.job.log import redirect_output
+from patchbay_worker.sandbox.job.modules import JobModules, build_module
+from patchbay_worker.sandbox.job.save_ctx import SaveContext
+from patchbay_worker.sandbox.job.user_code import describe, fit_message, load_function
+from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
+from patchbay_worker.sandbox.wire.message import (
+    BODY_IN_ARENA,
+    HELLO,
+    MAX_MESSAGE,
+    Kind,
+    Message,
+    TensorRecord,
+    WireError,
+    decode,
+    decode_body,
+    encode,
+    encode_body,
+)
+
+SOCKET_FD: Final = 3
+LOG_FD: Final = 1
+EDIT_ARGUMENTS: Final = 4
+
+Reply = tuple[Kind, tuple[TensorRecord, ...], dict[str, Any]]
+DONE: Final[Reply] = (Kind.OK, (), {})
+
+
+def run_job(zygote_pid: int) -> None:
+    """Never returns to the zygote's code."""
+    _rehearse()
+    jail.enter(zygote_pid)
+    os.write(SOCKET_FD, HELLO)
+    server = _start()
+    while True:
+        data = os.read(SOCKET_FD, MAX_MESSAGE)
+        if not data:
+            os._exit(0)
+        os.write(SOCKET_FD, server.answer(data))
+
+
+def _rehearse() -> None:
+    """Serves a job of our own, so that the pages this writes are copied while the process still waits in the pool."""
+    size = arena_bytes_for(4096)
+    fd = os.memfd_create("patchbay-rehearsal")
+    os.ftruncate(fd, size)
+    server = JobServer(JobArena(fd, size), size)
+    source = {"name": "rehearsal", "source": "def edit(a, b, c, d):\n    return b * 2", "entry": "edit"}
+    record = TensorRecord(torch.float32, (16, 16), IN_OFFSET)
+    server.answer(encode(Kind.SEED, 0, (), {"seed": 0}))
+    server.answer(encode(Kind.SOURCE, 0, (), source))
+    server.answer(encode(Kind.EDIT, 0, (record,), {"source": 0, "module": {"batch": {}, "shape": []}}))
+    os.close(fd)
+
+
+def _start() -> JobServer:
+    """Waits for START, the only packet that carries a descriptor."""
+    with socket.socket(fileno=os.dup(SOCKET_FD)) as control:
+        data, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
+    if not data:
+        os._exit(0)
+    request = decode(data, 0)
+    body = request.body
+    arena = JobArena(fds[0], body["arena_bytes"])
+    redirect_output(LOG_FD, body["log_bytes"])
+    jail.limit(body["memory_bytes"], body["cpu_s"])
+    os.write(SOCKET_FD, encode(Kind.OK, request.nonce))
+    return JobServer(arena, body["arena_bytes"])
+
+
+class JobServer:
+    def __init__(self, arena: JobArena, arena_bytes: int) -> None:
+        self._arena = arena
+        self._arena_bytes = arena_bytes
+        self._modules = JobModules()
+        self._save_ctx = SaveContext()
+        self._functions: list[Callable[..., Any]] = []
+        self._exports: list[Tensor] = []
+        self._handlers: dict[Kind, Callable[[Message], Reply]] = {
+            Kind.SEED: self._seed,
+            Kind.MODULE: self._module,
+            Kind.SOURCE: self._source,
+            Kind.EDIT: self._edit,
+            Kind.COLLECT: self._collect,
+            Kind.FETCH: self._fetch,
+        }
+
+    def answer(self, data: bytes) -> bytes:
+        request = decode(data, self._arena_bytes)
+        if request.flags & BODY_IN_ARENA:
+            *records, last = request.records
+            body = decode_body(self._arena.read_bytes(last))
+            request = request._replace(records=tuple(records), body=body)
+        try:
+            kind, records_out, reply = self._handlers[request.kind](request)
+        except WireError:
+            raise  # our own fault, not the user's: end the process
+        except BaseException as problem:  # user code may raise SystemExit as well
+            kind, records_out, reply = Kind.ERROR, (), fit_message(describe(problem))
+        sys.stdout.flush()
+        return encode(kind, request.nonce, records_out, reply)
+
+    def _seed(self, request: Message) -> Reply:
+        seed = request.body["seed"]
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: it asks for each kind of device
+        numpy.random.seed(seed % 2**32)
+        random.seed(seed)
+        return DONE
+
+    def _module(self, request: Message) -> Reply:
+        body = request.body
+        self._modules[body["name"]] = build_module(body["name"], body["kind"], body["options"], body["trainable"])
+        return DONE
+
+    def _source(self, request: Message) -> Reply:
+        body = request.body
+        self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], EDIT_ARGUMENTS))
+        return DONE
+
+    def _edit(self, request: Message) -> Reply:
+        record = self._edit_once(request)
+        self._arena.settle()  # after the frame that held the tensors is gone
+        return Kind.TENSOR, (record,), {}
+
+    def _edit_once(self, request: Message) -> TensorRecord:
+        inputs = self._arena.input(request.records[0])
+        function = self._functions[request.body["source"]]
+        module = current_module(request.body["module"])
+        return self._arena.place(run_edit(function, module, inputs, self._save_ctx, self._modules))
+
+    def _collect(self, request: Message) -> Reply:
+        body = request.body
+        exporter = Exporter(body["max_tensors"], body["max_bytes"])
+        values = exporter.save_ctx(self._save_ctx)
+        if body["modules"]:
+            exporter.modules(self._modules)
+        manifest = {"tensors": list(manifest_tensors(exporter)), "warnings": exporter.warnings, "values": values}
+        raw = encode_body(manifest)
+        if len(raw) > body["max_json"]:
+            manifest["values"] = {}
+            manifest["warnings"] = [f"the plain values of save_ctx are over {body['max_json']} bytes and left out"]
+            raw = encode_body(manifest)
+        self._exports = [torch.frombuffer(bytearray(raw), dtype=torch.uint8)]
+        self._exports += [tensor for _, _, tensor in exporter.tensors]
+        return Kind.OK, (), {"bytes": len(raw)}
+
+    def _fetch(self, request: Message) -> Reply:
+        index, at = request.body["index"], request.body["at"]
+        if at == 0:  # keep the flat form: the next pieces come from it
+            whole = self._exports[index].resolve_conj().resolve_neg().contiguous()
+            self._exports[index] = whole.reshape(-1).view(torch.uint8)
+        piece = self._exports[index][at : at + self._arena.zone]
+        return Kind.TENSOR, (self._arena.place(piece),), {}

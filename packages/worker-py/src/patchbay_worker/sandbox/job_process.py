@@ -1,0 +1,117 @@
+"""A job process as the worker holds it: socket, pidfd, log and status pipes. Not here: what is said over the socket."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from patchbay_worker.sandbox.wire.control import STATUS
+
+EXIT_WAIT_S: Final = 2.0
+LOG_CHUNK: Final = 65536
+LOG_FLOOD_FACTOR: Final = 4
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a job process ended."""
+
+    signal_name: str | None
+    """Such as `SIGSEGV`; None after an exit."""
+    code: int
+    out_of_memory: bool
+    """The kernel killed some process for memory while this one ran, and this one was killed."""
+
+    def __str__(self) -> str:
+        return f"killed by {self.signal_name}" if self.signal_name else f"it exited with status {self.code}"
+
+
+class JobProcess:
+    """Owns the descriptors; `kill` may be called from any thread, the rest from one."""
+
+    def __init__(self, pid: int, pidfd: int, sock: socket.socket, log_fd: int, status_fd: int) -> None:
+        self.pid = pid
+        self.sock = sock
+        self.log_fd = log_fd
+        self._pidfd = pidfd
+        self._status_fd = status_fd
+        self._lock = threading.Lock()
+        self._closed = False
+        self._oom_kills = _oom_kills()
+        self._log = bytearray()
+        sock.setblocking(False)  # a socket with a time-out would turn MSG_DONTWAIT into a wait
+        os.set_blocking(log_fd, False)
+
+    def alive(self) -> bool:
+        """Whether the process still runs (it may be busy)."""
+        return not _readable(self._pidfd, 0)
+
+    def kill(self) -> None:
+        with self._lock:
+            if not self._closed:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def exit(self) -> Exit | None:
+        """Waits for the end of the process; None when its zygote could not report it."""
+        if not _readable(self._status_fd, EXIT_WAIT_S):
+            return None
+        data = os.read(self._status_fd, STATUS.size)
+        if len(data) != STATUS.size:
+            return None
+        status, _ = STATUS.unpack(data)
+        if not os.WIFSIGNALED(status):
+            return Exit(None, os.waitstatus_to_exitcode(status), False)
+        number = os.WTERMSIG(status)
+        killed = number == signal.SIGKILL and _oom_kills() > self._oom_kills
+        return Exit(signal.Signals(number).name, -number, killed)
+
+    def drain_log(self, limit: int) -> None:
+        """Reads what the job has printed; a job that prints without end finds its pipe closed."""
+        while self.log_fd >= 0:
+            try:
+                chunk = os.read(self.log_fd, LOG_CHUNK)
+            except BlockingIOError:
+                return
+            self._log += chunk
+            if not chunk or len(self._log) > LOG_FLOOD_FACTOR * limit + LOG_CHUNK:
+                os.close(self.log_fd)
+                self.log_fd = -1
+
+    def log_text(self) -> str:
+        return self._log.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Ends the process and gives the descriptors back; safe to call twice."""
+        self.kill()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.sock.close()
+            for fd in (self._pidfd, self._status_fd, self.log_fd):
+                if fd >= 0:
+                    os.close(fd)
+            self.log_fd = -1
+
+
+def _readable(fd: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def _oom_kills() -> int:
+    """How many processes this kernel has killed for memory so far; 0 where it does not tell."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,1 @@
+"""Meshes, layouts and the collectives that follow from them. Not here: hooks, editing functions, jobs."""

@@ -1,0 +1,31 @@
+"""Sizes that tensor parallelism has to divide, and models without a plan. Checked before weights load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from patchbay_worker.errors import error
+
+# Names of one size in the configs of different families.
+SIZES = {
+    "num_attention_heads": ("num_attention_heads", "n_head"),
+    "num_key_value_heads": ("num_key_value_heads",),
+    "intermediate_size": ("intermediate_size", "ffn_dim", "n_inner"),
+    "moe_intermediate_size": ("moe_intermediate_size",),
+    "vocab_size": ("vocab_size",),
+}
+
+
+def check_shardable(model: str, plan: Mapping[str, str], config: Any, tp: int) -> None:
+    """Refuses tp > 1 without a plan (it would load silently replicated), and sizes that die inside a view."""
+    if tp == 1:
+        return
+    if not plan:
+        reason = f"the architecture {config.model_type} has no tensor parallel plan"
+        raise error("PB_NOT_SHARDABLE", module=model, reason=reason, hint="Deploy it with tp 1.")
+    for names in SIZES.values():
+        for name in names:
+            size = getattr(config, name, None)
+            if isinstance(size, int) and size % tp != 0:
+                raise error("PB_NOT_DIVISIBLE", field=name, size=size, tp=tp)

@@ -1,0 +1,63 @@
+"""Why a dim of a site may be sharded: the placements of the weights around it. Not here: values (shard_plan.py).
+
+A tensor is accepted as sharded only for one of two reasons: it is the output of a column-wise or the input of a
+row-wise layer, or it flows between such layers of one block without passing through sharded weights of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+from torch.distributed.tensor import DTensor, Shard
+
+from patchbay_worker.sharding.layout import Dim, SiteKind
+
+
+def _weight_dim(module: nn.Module) -> int | None:
+    """The dim of a plainly sharded weight; packed (strided) placements hold interleaved parts and do not count."""
+    weight = module._parameters.get("weight")
+    if not isinstance(weight, DTensor) or type(weight.placements[0]) is not Shard:
+        return None
+    return weight.placements[0].dim % weight.ndim
+
+
+def parallel_width(module: nn.Module, kind: SiteKind) -> int | None:
+    """Full size of the last dim that a parallel layer itself leaves sharded on this side of it."""
+    dim = _weight_dim(module)
+    if isinstance(module, nn.Linear) and (dim, kind) == (0, "forward"):
+        return int(module.weight.shape[0])
+    if isinstance(module, nn.Linear) and (dim, kind) == (1, "forward_pre"):
+        return int(module.weight.shape[1])
+    if isinstance(module, nn.Embedding) and (dim, kind) == (1, "forward"):
+        return int(module.weight.shape[1])
+    return None
+
+
+def _holds_sharded_weights(module: nn.Module) -> bool:
+    return any(
+        isinstance(parameter, DTensor) and not parameter.placements[0].is_replicate()
+        for parameter in module.parameters()
+    )
+
+
+def _block_widths(block: nn.Module) -> set[int]:
+    """Full widths that flow from the column-wise to the row-wise children of a block."""
+    kinds: tuple[SiteKind, SiteKind] = ("forward", "forward_pre")
+    widths = (parallel_width(child, kind) for child in block.children() for kind in kinds)
+    return {width for width in widths if width is not None}
+
+
+def explains(model: nn.Module, name: str, kind: SiteKind, dim: int, full: Sequence[int], shape: Sequence[Dim]) -> bool:
+    """True when the plan accounts for `dim` of the leaf being cut into contiguous parts, in rank order."""
+    module = model.get_submodule(name)
+    width = parallel_width(module, kind)
+    if width is not None:
+        return dim == len(full) - 1 and full[dim] == width
+    if _holds_sharded_weights(module):
+        return False
+    # The first dim that is neither batch nor sequence, with all behind it, is one width of the block cut into heads.
+    leading = next((index for index, size in enumerate(shape) if isinstance(size, int)), None)
+    block = model.get_submodule(name.rpartition(".")[0])
+    return leading == dim and math.prod(full[dim:]) in _block_widths(block)

@@ -1,0 +1,205 @@
+"""The ground truth of the conformance tests: a job document on the unsharded model, one process, plain torch hooks.
+
+Written without the product's engine, hooks, sharding or sandbox on purpose. Reads {model, document, out} per line,
+writes `outputs.safetensors`, `activations.safetensors` and `save_ctx.safetensors` into `out`, answers
+{runs, editCalls}. Covers what the tests use: forward and forward_pre hooks, python edits, text or tokenIds, forward
+and greedy generation. Modules get their weights from `modules.safetensors` in `out` if it is there (the product draws
+them by seed).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils import _pytree
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+class Context(Namespace):
+    """save_ctx: attributes and items."""
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    def __contains__(self, name: object) -> bool:
+        return hasattr(self, str(name))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """`*` is one path segment."""
+    parts, names = pattern.split("."), name.split(".")
+    return len(parts) == len(names) and all(fnmatch.fnmatchcase(n, p) for n, p in zip(names, parts, strict=True))
+
+
+def build_modules(document: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, nn.Module]:
+    built: dict[str, nn.Module] = {}
+    for name, spec in document.get("modules", {}).items():
+        assert spec["kind"] == "linear", "the reference knows linear modules only"
+        built[name] = nn.Linear(spec["inFeatures"], spec["outFeatures"], spec.get("bias", True))
+        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        built[name].load_state_dict(own)
+    return built
+
+
+class Reference:
+    """One document on one model."""
+
+    def __init__(self, model_path: str, document: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        torch.manual_seed(document.get("seed", 0))
+        self.model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(model_path)
+        self.document = document
+        self.ctx = Context()
+        self.modules = build_modules(document, weights)
+        self.activations: dict[str, Tensor] = {}
+        self.calls: dict[tuple[str, str], int] = {}
+        self.edit_calls = 0
+
+    def attach(self, run: dict[str, Any]) -> list[Any]:
+        self.calls.clear()
+        handles: list[Any] = []
+        enabled = run.get("hooks", {"groups": ["all"]})
+        for index, hook in enumerate(self.document.get("hooks", [])):
+            name = hook.get("name", f"hook-{index}")
+            if "names" in enabled and name not in enabled["names"]:
+                continue
+            if "groups" in enabled and not ({"all", *hook.get("groups", [])} & set(enabled["groups"])):
+                continue
+            function = self.compile(hook)
+            for path, module in self.model.named_modules():
+                if matches(hook["moduleName"], path):
+                    handles.append(self.register(module, path, name, hook, function, run["name"]))
+        return handles
+
+    def compile(self, hook: dict[str, Any]) -> Any:
+        edit = hook.get("edit", {"kind": "none"})
+        if edit["kind"] == "none":
+            return None
+        scope: dict[str, Any] = {"torch": torch, "np": np}
+        exec(edit["source"], scope)  # the tests' own sources
+        return scope[edit.get("entry", "edit")]
+
+    def register(self, module: nn.Module, path: str, name: str, hook: dict[str, Any], function: Any, run: str) -> Any:
+        def apply(tree: Any) -> Any:
+            leaves, spec = _pytree.tree_flatten(tree)
+            tensors = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+            slot = tensors[hook.get("unpackIdx", 0)]
+            leaves[slot] = self.call(leaves[slot], path, name, hook, function, run)
+            return _pytree.tree_unflatten(leaves, spec)
+
+        if hook.get("hookType", "forward") == "forward":
+            return module.register_forward_hook(lambda _m, _i, output: apply(output))
+        return module.register_forward_pre_hook(lambda _m, args, kwargs: apply((args, kwargs)), with_kwargs=True)
+
+    def call(self, x: Tensor, path: str, name: str, hook: dict[str, Any], function: Any, run: str) -> Tensor:
+        count = self.calls.get((name, path), 0)
+        self.calls[name, path] = count + 1
+        where = hook.get("where", {})
+        if "steps" in where and count not in where["steps"]:
+            return x
+        part = x
+        positions = where.get("positions")
+        rows = where.get("rows")
+        if rows is not None:
+            part = part[rows]
+        if positions is not None:
+            part = part[:, positions]
+        after = part.clone()
+        if function is not None:
+            self.edit_calls += 1
+            with torch.no_grad():
+                after = function(Namespace(name=path), part.clone(), self.ctx, self.modules)
+        save = hook.get("save", "pre")
+        if save != "none":
+            self.activations[f"{run}/{name}/{path}/{count}"] = (part if save == "pre" else after).detach().clone()
+        if function is None:
+            return x
+        out = x.clone()
+        row_index = torch.tensor(rows if rows is not None else list(range(x.shape[0])))
+        if positions is None:
+            out[row_index] = after
+        else:
+            column = torch.tensor(positions) % x.shape[1]
+            out[row_index[:, None], column[None, :]] = after
+        return out
+
+    def inputs(self, run: dict[str, Any]) -> Tensor:
+        given = run["inputs"]
+        if "tokenIds" in given:
+            return torch.tensor(given["tokenIds"])
+        return torch.tensor([self.tokenizer(text).input_ids for text in given["text"]])
+
+    def forward(self, run: dict[str, Any]) -> Tensor:
+        handles = self.attach(run)
+        try:
+            with torch.no_grad():
+                logits: Tensor = self.model(self.inputs(run)).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits
+
+    def generate(self, run: dict[str, Any]) -> list[list[int]]:
+        ids = self.inputs(run)
+        handles = self.attach(run)
+        cache, new = None, []
+        step = ids
+        try:
+            with torch.no_grad():
+                for _ in range(run.get("maxNewTokens", 16)):
+                    output = self.model(step, past_key_values=cache, use_cache=True)
+                    cache = output.past_key_values
+                    step = output.logits[:, -1].argmax(-1, keepdim=True)
+                    new.append(step)
+                    if step.item() == self.tokenizer.eos_token_id:  # the cases generate one row
+                        break
+        finally:
+            for handle in handles:
+                handle.remove()
+        generated: list[list[int]] = torch.cat(new, dim=1).tolist()
+        return generated
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Runs one request; the tensors go into files of its folder."""
+    out = Path(request["out"])
+    document = request["document"]
+    weights_file = out / "modules.safetensors"
+    weights = load_file(weights_file) if weights_file.exists() else {}
+    reference = Reference(request["model"], document, weights)
+    outputs: dict[str, Tensor] = {}
+    runs: dict[str, Any] = {}
+    for index, run in enumerate(document["runs"]):
+        run.setdefault("name", f"run-{index}")
+        if run.get("mode", "forward") == "generate":
+            runs[run["name"]] = {"generatedTokenIds": reference.generate(run)}
+        else:
+            outputs[f"{run['name']}/logits"] = reference.forward(run).contiguous()
+    tensors = {key: value.contiguous() for key, value in vars(reference.ctx).items() if isinstance(value, Tensor)}
+    captured = {key: value.contiguous() for key, value in reference.activations.items()}
+    save_file(outputs, out / "outputs.safetensors")
+    save_file(captured, out / "activations.safetensors")
+    save_file(tensors, out / "save_ctx.safetensors")
+    return {"runs": runs, "editCalls": reference.edit_calls}
+
+
+def main() -> None:
+    """One request per line on stdin, one answer per line on stdout: importing torch takes longer than a case."""
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
