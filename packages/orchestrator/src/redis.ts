@@ -47,6 +47,12 @@ export class RedisConnections {
     this.all.add(redis);
     const duplicate = redis.duplicate.bind(redis);
     redis.duplicate = (override) => this.follow(duplicate(override));
+    const disconnect = redis.disconnect.bind(redis);
+    redis.disconnect = (reconnect) => {
+      // ioredis never ends a connection that is between two tries, and BullMQ waits for that end; from `wait` it does
+      if (redis.status === 'reconnecting' && reconnect !== true) redis.status = 'wait';
+      disconnect(reconnect);
+    };
     return redis;
   }
 
@@ -56,7 +62,7 @@ export class RedisConnections {
     throw error('PB_REDIS_UNAVAILABLE', { url: withoutPassword(this.url), reason: 'the connection is down' });
   };
 
-  /** Ends everything at once; nothing that still waits is answered. */
+  /** Ends everything at once; what still waits for an answer is rejected. */
   close(): void {
     for (const redis of this.all) redis.disconnect();
   }

@@ -64,7 +64,7 @@ export class Consumer {
     this.workers.delete(model);
     const closed = worker.close();
     await settledWithin(Promise.all([...(this.processing.get(model) ?? [])]), limitMs);
-    // BullMQ waits without end for a blocking connection that is between two tries to reach Redis
+    // with Redis away BullMQ cannot write how jobs ended, and would wait for it
     await settledWithin(closed, CLOSE_LIMIT_MS);
   }
 
