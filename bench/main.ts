@@ -1,10 +1,11 @@
-/** `npm run bench -- hooks | job [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- sharding | job [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
-import { benchHooks } from './hooks.js';
 import { benchJob } from './job.js';
+import { benchSharding } from './sharding.js';
 
 const USAGE = `npm run bench -- <what>
-  hooks [--rounds N]                   forward with hooks against the forward without, TP 1 and 2
+  sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
+                                       (a checkout of it) FlexModel's own hook beside them
   job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase`;
 
 const { values, positionals } = parseArgs({
@@ -18,7 +19,7 @@ const { values, positionals } = parseArgs({
 });
 
 const benches: Record<string, () => Promise<void>> = {
-  hooks: () => benchHooks(Number(values.rounds)),
+  sharding: () => benchSharding(Number(values.rounds)),
   job: () => benchJob({ jobs: Number(values.jobs), gapMs: Number(values.gap), tp: Number(values.tp) }),
 };
 const bench = benches[positionals[0] ?? ''];

@@ -1,6 +1,9 @@
 /** What is compared with plain torch hooks: one entry per kind of hook site and edit. Data only. */
 import type { JobSpec } from '@patchbay/sdk';
 
+/** fp32 on gloo: only the order of the sums of two row-parallel maps per layer may differ. */
+export const TOLERANCE = 2e-5;
+
 export interface Case {
   readonly name: string;
   readonly document: Omit<JobSpec, 'model'>;
@@ -126,6 +129,68 @@ export const CASES: readonly Case[] = [
       ],
     },
     edited: ['b'],
+  },
+  {
+    name: 'gradients of activations and parameters, through an edit',
+    document: {
+      hooks: [
+        { name: 'edit', moduleName: 'model.layers.2.mlp.gate_proj', edit: python(MIX), save: 'none' },
+        { name: 'resid', moduleName: 'model.layers.*', hookType: 'full_backward_pre' },
+        { name: 'gate', moduleName: 'model.layers.1.mlp.gate_proj', hookType: 'full_backward_pre' },
+        { name: 'z', moduleName: 'model.layers.1.self_attn.o_proj', hookType: 'full_backward' },
+        { name: 'weight', moduleName: 'model.layers.0.mlp.down_proj.weight', hookType: 'tensor' },
+      ],
+      runs: [
+        {
+          name: 'r',
+          mode: 'backward',
+          inputs: TWO,
+          loss: { kind: 'logitDiff', target: ' Paris', foil: ' Rome' },
+          return: RETURN,
+        },
+      ],
+    },
+    edited: ['r'],
+  },
+  {
+    name: 'an edit of a gradient',
+    document: {
+      hooks: [
+        { name: 'halve', moduleName: 'model.layers.2.mlp.up_proj', hookType: 'full_backward_pre', edit: python(MIX) },
+        { name: 'resid', moduleName: 'model.layers.0', hookType: 'full_backward_pre' },
+      ],
+      runs: [{ name: 'r', mode: 'backward', inputs: TWO, loss: { kind: 'nextToken' }, return: RETURN }],
+    },
+    edited: [],
+  },
+  {
+    name: 'a module trained through the model',
+    document: {
+      seed: 5,
+      modules: { adapter: { kind: 'linear', inFeatures: 512, outFeatures: 512 } },
+      hooks: [
+        {
+          name: 'adapt',
+          moduleName: 'model.layers.1.mlp.gate_proj',
+          edit: python(
+            "def edit(current_module, inputs, save_ctx, modules):\n    return inputs + modules['adapter'](inputs)\n",
+          ),
+          save: 'none',
+        },
+      ],
+      runs: [
+        {
+          name: 'fit',
+          mode: 'train',
+          inputs: TWO,
+          loss: { kind: 'nextToken' },
+          steps: 4,
+          optimizer: { kind: 'sgd', lr: 0.05 },
+        },
+        { name: 'r', inputs: TWO, return: RETURN },
+      ],
+    },
+    edited: ['r'],
   },
   {
     name: 'steered generation',

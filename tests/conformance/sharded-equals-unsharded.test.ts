@@ -1,35 +1,42 @@
-/** Sharded = unsharded: every case on 1, 2 and 4 ranks against plain torch hooks on the whole model in one process. */
+/** Sharded = unsharded: every case on every mesh against plain torch hooks on the whole model in one process. */
 import assert from 'node:assert/strict';
 import type { JobResult, Patchbay } from '@patchbay/sdk';
 import { ReferenceRunner, maxDifference, type Reference } from '../support/reference.js';
-import { MESHES, TINY_FACTS, connect, deploymentOf } from '../support/stack.js';
-import { CASES, type Case } from './cases.js';
+import { DEPLOYMENTS, TINY_FACTS, connect } from '../support/stack.js';
+import { recordDifference } from '../support/conformance-table.js';
+import { CASES, TOLERANCE, type Case } from './cases.js';
 
-/** fp32 on gloo: only the order of the sums of two row-parallel maps per layer may differ. */
-const TOLERANCE = 2e-5;
 /** An edit has to bite, or the comparison could not fail. */
 const EFFECT = 1e-3;
 
-async function compareCaptures(result: JobResult, reference: Reference): Promise<void> {
+async function compareCaptures(result: JobResult, reference: Reference): Promise<number> {
   const captured = result.activations();
   assert.deepEqual(new Set(captured.map((entry) => entry.toJSON().tensor)), new Set(reference.activations.keys()));
+  let largest = 0;
   for (const entry of captured) {
     const key = entry.toJSON().tensor!;
     const difference = maxDifference(await entry.load(), reference.activations.get(key)!);
     assert.ok(difference <= TOLERANCE, `${key}: ${difference}`);
+    largest = Math.max(largest, difference);
   }
+  return largest;
 }
 
-function compareLogits(result: JobResult, reference: Reference): void {
+function compareLogits(result: JobResult, reference: Reference): number {
+  let largest = 0;
   for (const [key, want] of reference.outputs) {
     const difference = maxDifference(result.logits(key.split('/')[0]!), want);
     assert.ok(difference <= TOLERANCE, `${key}: ${difference}`);
+    largest = Math.max(largest, difference);
   }
+  return largest;
 }
 
 async function assertEffect(test: Case, reference: Reference, runner: ReferenceRunner): Promise<void> {
   if (test.edited.length === 0) return;
-  const runs = test.document.runs.map((run) => ({ ...run, hooks: { names: [] } }));
+  const runs = test.document.runs
+    .filter((run) => run.mode !== 'train')
+    .map((run) => ({ ...run, hooks: { names: [] } }));
   const plain = await runner.run({ runs });
   for (const run of test.edited) {
     const change = maxDifference(plain.outputs.get(`${run}/logits`)!, reference.outputs.get(`${run}/logits`)!);
@@ -53,20 +60,15 @@ describe('sharded equals unsharded', () => {
     describe(test.name, () => {
       let reference: Reference | undefined;
 
-      for (const tp of MESHES) {
-        it(`tp ${tp}`, async () => {
-          const job = await client.jobs.submit({ ...test.document, model: deploymentOf(tp) });
+      for (const deployment of Object.keys(DEPLOYMENTS)) {
+        it(deployment, async () => {
+          const job = await client.jobs.submit({ ...test.document, model: deployment });
           const result = await job.result();
           if (reference === undefined) {
-            const modules =
-              result.json.files['modules.safetensors'] === undefined
-                ? undefined
-                : await result.file('modules.safetensors');
-            reference = await runner.run(test.document, modules);
+            reference = await runner.run(test.document);
             await assertEffect(test, reference, runner);
           }
-          compareLogits(result, reference);
-          await compareCaptures(result, reference);
+          const differences = [compareLogits(result, reference), await compareCaptures(result, reference)];
           for (const [name, want] of reference.saveCtx) {
             assert.ok(maxDifference(result.saveCtx.tensor(name), want) <= TOLERANCE * 10, `save_ctx.${name}`);
           }
@@ -79,6 +81,7 @@ describe('sharded equals unsharded', () => {
             reference.editCalls,
             'an edit runs once per call',
           );
+          recordDifference(test.name, deployment, Math.max(...differences));
         });
       }
     });

@@ -66,16 +66,16 @@ const BAD: readonly Bad[] = [
     path: 'hooks[0].unpackIdx',
   },
   {
-    name: 'a hook type of a later version',
+    name: 'a hook of gradients without a run that computes them',
     document: withHook({ moduleName: 'model.layers.1', hookType: 'full_backward' }),
-    code: 'PB_NOT_SUPPORTED',
+    code: 'PB_GRADIENT_NEEDS_BACKWARD',
     path: 'hooks[0].hookType',
   },
   {
-    name: 'a mode of a later version',
-    document: { runs: [{ mode: 'backward', inputs: PROMPT, loss: { kind: 'nextToken' } }] },
-    code: 'PB_NOT_SUPPORTED',
-    path: 'runs[0].mode',
+    name: 'a loss at a position that no prompt has',
+    document: { runs: [{ mode: 'backward', inputs: PROMPT, loss: { kind: 'sumLogits', position: 40 } }] },
+    code: 'PB_LOSS_INVALID',
+    path: 'runs[0].loss.position',
   },
   {
     name: 'an edit that raises',
@@ -208,7 +208,7 @@ describe('bad input', () => {
     throw new Error('the job completed');
   };
 
-  for (const tp of [1, 2]) {
+  for (const tp of [1, 2] as const) {
     for (const bad of BAD) {
       it(`${bad.name}, tp ${tp}`, async () => {
         const model = deploymentOf(tp);

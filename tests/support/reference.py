@@ -2,9 +2,8 @@
 
 Written without the product's engine, hooks, sharding or sandbox on purpose. Reads {model, document, out} per line,
 writes `outputs.safetensors`, `activations.safetensors` and `save_ctx.safetensors` into `out`, answers
-{runs, editCalls}. Covers what the tests use: forward and forward_pre hooks, python edits, text or tokenIds, forward
-and greedy generation. Modules get their weights from `modules.safetensors` in `out` if it is there (the product draws
-them by seed).
+{runs, editCalls}. Covers what the tests use: every hook type, python edits, text or tokenIds, forward, backward,
+training by SGD and greedy generation. Modules are drawn by the seed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils import _pytree
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -43,26 +42,24 @@ def matches(pattern: str, name: str) -> bool:
     return len(parts) == len(names) and all(fnmatch.fnmatchcase(n, p) for n, p in zip(names, parts, strict=True))
 
 
-def build_modules(document: dict[str, Any], weights: dict[str, Tensor]) -> dict[str, nn.Module]:
+def build_modules(document: dict[str, Any]) -> dict[str, nn.Module]:
+    torch.manual_seed(document.get("seed", 0))
     built: dict[str, nn.Module] = {}
     for name, spec in document.get("modules", {}).items():
         assert spec["kind"] == "linear", "the reference knows linear modules only"
         built[name] = nn.Linear(spec["inFeatures"], spec["outFeatures"], spec.get("bias", True))
-        own = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
-        built[name].load_state_dict(own)
     return built
 
 
 class Reference:
     """One document on one model."""
 
-    def __init__(self, model_path: str, document: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        torch.manual_seed(document.get("seed", 0))
-        self.model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval()
+    def __init__(self, model_path: str, document: dict[str, Any]) -> None:
+        self.model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32).eval().requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(model_path)
         self.document = document
         self.ctx = Context()
-        self.modules = build_modules(document, weights)
+        self.modules = build_modules(document)
         self.activations: dict[str, Tensor] = {}
         self.calls: dict[tuple[str, str], int] = {}
         self.edit_calls = 0
@@ -78,9 +75,24 @@ class Reference:
             if "groups" in enabled and not ({"all", *hook.get("groups", [])} & set(enabled["groups"])):
                 continue
             function = self.compile(hook)
+            if hook.get("hookType") == "tensor":
+                handles += self.watch_parameters(name, hook, function, run["name"])
+                continue
             for path, module in self.model.named_modules():
                 if matches(hook["moduleName"], path):
                     handles.append(self.register(module, path, name, hook, function, run["name"]))
+        return handles
+
+    def watch_parameters(self, name: str, hook: dict[str, Any], function: Any, run: str) -> list[Any]:
+        handles = []
+        for path, parameter in self.model.named_parameters():
+            if matches(hook["moduleName"], path):
+                parameter.requires_grad_(True)
+                handles.append(
+                    parameter.register_hook(
+                        lambda gradient, path=path: self.call(gradient, path, name, hook, function, run)
+                    )
+                )
         return handles
 
     def compile(self, hook: dict[str, Any]) -> Any:
@@ -99,7 +111,12 @@ class Reference:
             leaves[slot] = self.call(leaves[slot], path, name, hook, function, run)
             return _pytree.tree_unflatten(leaves, spec)
 
-        if hook.get("hookType", "forward") == "forward":
+        kind = hook.get("hookType", "forward")
+        if kind == "full_backward_pre":
+            return module.register_full_backward_pre_hook(lambda _m, gradients: apply(gradients))
+        if kind == "full_backward":
+            return module.register_full_backward_hook(lambda _m, gradients, _g: apply(gradients))
+        if kind == "forward":
             return module.register_forward_hook(lambda _m, _i, output: apply(output))
         return module.register_forward_pre_hook(lambda _m, args, kwargs: apply((args, kwargs)), with_kwargs=True)
 
@@ -119,8 +136,7 @@ class Reference:
         after = part.clone()
         if function is not None:
             self.edit_calls += 1
-            with torch.no_grad():
-                after = function(Namespace(name=path), part.clone(), self.ctx, self.modules)
+            after = function(Namespace(name=path), part.clone(), self.ctx, self.modules)
         save = hook.get("save", "pre")
         if save != "none":
             self.activations[f"{run}/{name}/{path}/{count}"] = (part if save == "pre" else after).detach().clone()
@@ -151,6 +167,37 @@ class Reference:
                 handle.remove()
         return logits
 
+    def loss(self, run: dict[str, Any], logits: Tensor) -> Tensor:
+        loss = run["loss"]
+        if loss["kind"] == "nextToken":
+            return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), self.inputs(run)[:, 1:].flatten())
+        assert loss["kind"] == "logitDiff", "the reference knows two losses"
+        target, foil = (self.tokenizer(loss[key]).input_ids[0] for key in ("target", "foil"))
+        last = logits[:, loss.get("position", -1)]
+        return (last[:, target] - last[:, foil]).sum()
+
+    def differentiate(self, run: dict[str, Any]) -> Tensor:
+        """Forward and backward; gradients stay where they arrive."""
+        begin = self.model.get_input_embeddings().register_forward_hook(lambda _m, _a, out: out.requires_grad_())
+        handles = [begin, *self.attach(run)]
+        try:
+            logits: Tensor = self.model(self.inputs(run)).logits
+            torch.autograd.backward(self.loss(run, logits))
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.model.requires_grad_(False)
+        return logits.detach()
+
+    def train(self, run: dict[str, Any]) -> None:
+        assert run["optimizer"]["kind"] == "sgd", "the reference knows SGD only"
+        parameters = [parameter for module in self.modules.values() for parameter in module.parameters()]
+        optimizer = torch.optim.SGD(parameters, lr=run["optimizer"]["lr"])
+        for _ in range(run["steps"]):
+            self.differentiate(run)
+            optimizer.step()
+            optimizer.zero_grad()
+
     def generate(self, run: dict[str, Any]) -> list[list[int]]:
         ids = self.inputs(run)
         handles = self.attach(run)
@@ -176,18 +223,22 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Runs one request; the tensors go into files of its folder."""
     out = Path(request["out"])
     document = request["document"]
-    weights_file = out / "modules.safetensors"
-    weights = load_file(weights_file) if weights_file.exists() else {}
-    reference = Reference(request["model"], document, weights)
+    reference = Reference(request["model"], document)
     outputs: dict[str, Tensor] = {}
     runs: dict[str, Any] = {}
     for index, run in enumerate(document["runs"]):
         run.setdefault("name", f"run-{index}")
-        if run.get("mode", "forward") == "generate":
+        mode = run.get("mode", "forward")
+        if mode == "generate":
             runs[run["name"]] = {"generatedTokenIds": reference.generate(run)}
+        elif mode == "train":
+            reference.train(run)
+        elif mode == "backward":
+            outputs[f"{run['name']}/logits"] = reference.differentiate(run).contiguous()
         else:
             outputs[f"{run['name']}/logits"] = reference.forward(run).contiguous()
-    tensors = {key: value.contiguous() for key, value in vars(reference.ctx).items() if isinstance(value, Tensor)}
+    kept = vars(reference.ctx).items()
+    tensors = {key: value.detach().contiguous() for key, value in kept if isinstance(value, Tensor)}
     captured = {key: value.contiguous() for key, value in reference.activations.items()}
     save_file(outputs, out / "outputs.safetensors")
     save_file(captured, out / "activations.safetensors")

@@ -1,6 +1,6 @@
 /** Runs a document on the unsharded model with plain torch hooks (reference.py), for comparison. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -29,11 +29,9 @@ export class ReferenceRunner {
     this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
   }
 
-  /** @param modules - bytes of the job's `modules.safetensors`: the weights that the product drew */
-  async run(document: Omit<JobSpec, 'model'>, modules?: Uint8Array): Promise<Reference> {
+  async run(document: Omit<JobSpec, 'model'>): Promise<Reference> {
     const out = mkdtempSync(join(tmpdir(), 'pb-reference-'));
     try {
-      if (modules !== undefined) writeFileSync(join(out, 'modules.safetensors'), modules);
       this.#child.stdin.write(`${JSON.stringify({ model: this.model, document, out })}\n`);
       const answer = await this.#answers.next();
       if (answer.done === true) throw new Error('reference.py ended; its traceback is above');

@@ -10,11 +10,17 @@ import { Patchbay } from '@patchbay/sdk';
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** The trained model of the checkout. */
 export const TINY_FACTS = join(ROOT, 'models/tiny-facts');
-/** Tensor-parallel sizes that every conformance case runs on. */
-export const MESHES = [1, 2, 4] as const;
+/** Deployments of tiny-facts, by name: the meshes that every conformance case runs on. */
+export const DEPLOYMENTS = {
+  'facts-tp1': { tp: 1 },
+  'facts-tp2': { tp: 2 },
+  'facts-tp4': { tp: 4 },
+  'facts-dp2': { dp: 2 },
+  'facts-pp2-tp2': { pp: 2, tp: 2 },
+} as const;
 
-/** Name of the deployment of tiny-facts on this many ranks. */
-export const deploymentOf = (tp: number): string => `facts-tp${tp}`;
+/** Name of the deployment of tiny-facts on this many shards. */
+export const deploymentOf = (tp: 1 | 2 | 4): string => `facts-tp${tp}`;
 
 let running: { readonly stack: Stack; readonly home: string } | undefined;
 
@@ -36,7 +42,8 @@ export async function mochaGlobalSetup(): Promise<void> {
   running = { stack, home };
   try {
     await using client = connect();
-    for (const tp of MESHES) await client.models.deploy({ name: deploymentOf(tp), model: TINY_FACTS, tp });
+    for (const [name, mesh] of Object.entries(DEPLOYMENTS))
+      await client.models.deploy({ name, model: TINY_FACTS, ...mesh });
   } catch (problem) {
     await mochaGlobalTeardown(); // mocha does not call it after a failed set-up
     throw problem;

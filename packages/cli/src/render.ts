@@ -24,7 +24,7 @@ export function eventLine(event: JobEvent): string {
     case 'log':
       return event.text.replace(/\n$/, '');
     case 'progress':
-      return `${event.run} ${event.done}/${event.total}`;
+      return `${event.run} ${event.done}/${event.total}${event.loss == null ? '' : ` loss ${event.loss.toPrecision(6)}`}`;
     case 'token':
       return `${event.run}[${event.row}] ${JSON.stringify(event.text)}`;
     case 'artifact':

@@ -100,6 +100,21 @@ export const CATALOGUE = {
     '"{text}" is {tokens} tokens, one is needed',
     'Give a text that is one token (mind the leading space), or a token id.',
   ),
+  PB_LOSS_INVALID: user(
+    422,
+    'the loss of run {run}: {reason}',
+    'docs/job-document.md has what each kind of loss takes.',
+  ),
+  PB_GRADIENT_NEEDS_BACKWARD: user(
+    422,
+    'hook {hook} of type {hookType} sees gradients, and {reason}',
+    'Add a run of mode backward or train that enables it.',
+  ),
+  PB_NOTHING_TO_TRAIN: user(
+    422,
+    'a run of mode train has no trainable module',
+    'Declare modules with trainable true, and call them in an edit that the run enables.',
+  ),
   // hooks and layout
   PB_HOOK_MODULE_NOT_FOUND: user(
     404,

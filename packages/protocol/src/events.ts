@@ -20,7 +20,14 @@ export const jobEvent = z.discriminatedUnion('type', [
   }),
   /** What an editing function printed. */
   z.object({ ...base, type: z.literal('log'), text: z.string() }),
-  z.object({ ...base, type: z.literal('progress'), run: z.string(), done: z.int(), total: z.int() }),
+  z.object({
+    ...base,
+    type: z.literal('progress'),
+    run: z.string(),
+    done: z.int(),
+    total: z.int(),
+    loss: z.number().nullable().optional(),
+  }),
   z.object({
     ...base,
     type: z.literal('token'),

@@ -88,6 +88,8 @@ export const hook = z.strictObject({
   /** Which tensor leaf of the output or the arguments, depth first. */
   unpackIdx: z.int().min(0).max(1024).default(0),
   edit: edit.default({ kind: 'none' }),
+  /** Along which dim data parallel copies are put together; absent: the dim that the plan knows to hold the batch. */
+  dpDim: z.int().min(0).max(7).optional(),
   /** Which value becomes the activation of the result: before or after the edit. */
   save: z.enum(['pre', 'post', 'none']).default('pre'),
   where: where.optional(),
@@ -126,11 +128,15 @@ export const inputs = z
 
 const token = z.union([z.string().min(1), z.int().min(0)]);
 
-/** A scalar to differentiate. */
+/** A scalar to differentiate, in float32. Sums over rows: a row's gradient does not depend on the rows beside it. */
 export const loss = z.discriminatedUnion('kind', [
+  /** Cross entropy of the next token, the mean over every real token that has one before it. */
   z.strictObject({ kind: z.literal('nextToken') }),
+  /** Logit of `target` minus that of `foil` at a position, summed over the rows; a text must be one token. */
   z.strictObject({ kind: z.literal('logitDiff'), position: z.int().default(-1), target: token, foil: token }),
+  /** All logits at a position, or at every real token, summed. */
   z.strictObject({ kind: z.literal('sumLogits'), position: z.int().optional() }),
+  /** `def loss(logits, save_ctx, modules): -> scalar`; logits are [batch, sequence, vocabulary], run in the sandbox. */
   z.strictObject({ kind: z.literal('python'), source, entry: z.string().default('loss') }),
 ]);
 

@@ -24,8 +24,10 @@ export const activation = z.object({
   module: z.string(),
   /** Counts the calls of the module in the run. */
   call: z.int().nullable(),
-  /** Key in `activations.safetensors`. */
+  /** Key in `file`. */
   tensor: z.string().optional(),
+  /** `gradients.safetensors` for the hook types that see gradients, else `activations.safetensors`. */
+  file: z.string().optional(),
   shape: shape.optional(),
   dtype: dtypeName.optional(),
   /** One per row of the flattened leading dims; null for a padded slot. Absent when the tensor has no token dims. */
@@ -68,6 +70,9 @@ export const runResult = z.object({
   generatedTokenIds: z.array(z.array(z.int())).optional(),
   text: z.array(z.string()).optional(),
   stopReasons: z.array(z.enum(['length', 'eos'])).optional(),
+  /** `backward`: the value that was differentiated. `train`: one per step, before the step. */
+  loss: z.number().nullable().optional(),
+  losses: z.array(z.number().nullable()).optional(),
 });
 
 /** A file of the result: in the artifact store, or inline when all files together are small. */

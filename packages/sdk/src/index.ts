@@ -26,6 +26,8 @@ export { Patchbay } from './patchbay.js';
 export type { PatchbayOptions } from './options.js';
 export { HookFunction } from './jobs/hook-function.js';
 export type { HookFunctionOptions, HookSpec } from './jobs/hook-function.js';
+export { HookGroups } from './jobs/hook-groups.js';
+export type { WhichHooks } from './jobs/hook-groups.js';
 export { linear, lowRank, mlp, pythonModule } from './jobs/modules.js';
 export type { ModuleSpec } from './jobs/modules.js';
 export { job } from './jobs/job-builder.js';

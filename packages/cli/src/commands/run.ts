@@ -1,8 +1,10 @@
 /** `patchbay run` and its two halves, `submit` and `result`. @module */
+import { isPatchbayError } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, positional, text } from '../define-command.js';
 import type { Output } from '../output.js';
+import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';
 import { eventLine, resultSummary } from '../render.js';
 
@@ -12,7 +14,12 @@ const jobId = text('id of the job; default: a new one. The same id and document 
 
 /** Waits for the end, writes the files and prints the result. @throws the job's own error */
 async function finish(job: JobHandle, dir: string | undefined, output: Output, signal: AbortSignal): Promise<void> {
-  const result = await job.result({ signal, eagerBytes: 0 });
+  const result = await job.result({ signal, eagerBytes: 0 }).catch(async (problem: unknown) => {
+    if (dir !== undefined && !signal.aborted && isPatchbayError(problem)) {
+      if (await writeFailedJob(job, problem, dir, signal)) output.progress(`what is known of it is in ${dir}`);
+    }
+    throw problem;
+  });
   if (dir !== undefined) {
     await result.download(dir, { signal });
     output.progress(`written to ${dir}`);

@@ -28,6 +28,8 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo): StackEnvir
       ...shared,
       PYTHONPATH: pythonPath,
       PYTHONUNBUFFERED: '1',
+      PYTHONHASHSEED: '0', // some model code walks sets; every rank must meet its modules in one order
+      GRPC_ENABLE_FORK_SUPPORT: '0', // its handlers stop the process for seconds when Ray forks a worker
       GRPC_VERBOSITY: process.env['GRPC_VERBOSITY'] ?? 'NONE',
     },
     orchestrator: {

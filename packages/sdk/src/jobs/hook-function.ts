@@ -21,6 +21,8 @@ export interface HookFunctionOptions {
   readonly edit?: EditSpec;
   /** Which tensor of the module's output, depth first. @defaultValue `0` */
   readonly unpackIdx?: number;
+  /** Along which dim data parallel copies are put together. @defaultValue the dim that is known to hold the batch */
+  readonly dpDim?: number;
   /** What the result keeps: the value before or after the edit. @defaultValue `'pre'` */
   readonly save?: 'pre' | 'post' | 'none';
   /** The rows, positions and steps that the edit sees. @defaultValue all */

@@ -55,16 +55,20 @@ export class Activation {
 
   /** @throws `PB_TENSOR_NOT_FOUND` when it is `missing`, `PB_TENSOR_NOT_LOADED` when its file is too large: use `load()` */
   tensor(): Tensor {
-    return this.files.tensor(ACTIVATIONS_FILE, this.#key());
+    return this.files.tensor(this.#file, this.#key());
   }
 
   /** The tensor, read from the artifact store when it is not there yet. */
   async load(options: { readonly signal?: AbortSignal } = {}): Promise<Tensor> {
-    return this.files.read(ACTIVATIONS_FILE, this.#key(), options);
+    return this.files.read(this.#file, this.#key(), options);
   }
 
   toJSON(): Labels {
     return this.labels;
+  }
+
+  get #file(): string {
+    return this.labels.file ?? ACTIVATIONS_FILE;
   }
 
   #key(): string {

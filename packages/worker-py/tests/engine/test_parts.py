@@ -16,10 +16,11 @@ from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.hooks.selection import TokenView, select
 from patchbay_worker.hooks.spec import Span, Where
 from patchbay_worker.hooks.unpack import pick
+from patchbay_worker.sharding.checksum import equal_on_all_ranks
 from patchbay_worker.sharding.expected_shape import check_expected_shape
 from patchbay_worker.sharding.layout import Layout, Site
 from patchbay_worker.sharding.mesh import Mesh, check_mesh
-from patchbay_worker.sharding.shard_plan import equal_on_all_ranks, symbolic
+from patchbay_worker.sharding.shard_plan import symbolic
 
 NAMES = [
     "model",
@@ -135,11 +136,20 @@ def test_other_shapes(expected: tuple[int | None, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "world"), [(Mesh(2, 1, 1), 2), (Mesh(1, 2, 1), 2), (Mesh(1, 1, 2), 1), (Mesh(1, 1, 0), 0)]
+    ("mesh", "world"), [(Mesh(2, 2, 1), 4), (Mesh(2, 1, 1), 1), (Mesh(1, 1, 2), 1), (Mesh(1, 1, 0), 0)]
 )
 def test_meshes(mesh: Mesh, world: int) -> None:
     with pytest.raises(PatchbayError, match="PB_MESH_UNSUPPORTED"):
         check_mesh(mesh, world)
+
+
+def test_places_on_a_mesh() -> None:
+    mesh = Mesh(2, 3, 2)
+    assert [mesh.rank(*mesh.place(rank)) for rank in range(12)] == list(range(12))
+    assert mesh.place(9) == (1, 1, 1)
+    assert mesh.tp_groups()[:2] == [[0, 1], [2, 3]]
+    assert mesh.dp_groups()[:2] == [[0, 2, 4], [1, 3, 5]]
+    assert mesh.dp_groups()[2] == [6, 8, 10]
 
 
 def _report(before: Tensor, after: Tensor, mask: Tensor | None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("batch", hook(expectedShape=[2, None, 128]), "PB_SHAPE_MISMATCH", "hooks[0].expectedShape", "[1, 3, 128]"),
     ("sequence", hook(expectedShape=[1, 4, 128]), "PB_SHAPE_MISMATCH", "hooks[0].expectedShape", "[1, 4, 128]"),
     ("dims", hook(expectedShape=[None, 128]), "PB_SHAPE_MISMATCH", "hooks[0].expectedShape", "[null, 128]"),
-    ("type", hook(hookType="full_backward"), "PB_NOT_SUPPORTED", "hooks[0].hookType", "full_backward"),
+    ("type", hook(hookType="full_backward"), "PB_GRADIENT_NEEDS_BACKWARD", "hooks[0].hookType", "full_backward"),
     ("empty row", inputs(tokenIds=[[5], []]), "PB_PROMPT_EMPTY", "runs[0].inputs.tokenIds[1]", "no tokens"),
     ("empty text", inputs(text=["w3", ""]), "PB_PROMPT_EMPTY", "runs[0].inputs.text[1]", "no tokens"),
     ("token", inputs(tokenIds=[[5, 128]]), "PB_TOKEN_OUT_OF_RANGE", "runs[0].inputs.tokenIds[0][1]", "128"),
@@ -53,13 +53,6 @@ CASES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "PB_PROMPT_TOO_LONG",
         "runs[0].inputs.tokenIds[0]",
         "65 tokens",
-    ),
-    (
-        "backward",
-        {"runs": [{**RUN, "mode": "backward", "loss": {"kind": "nextToken"}}]},
-        "PB_NOT_SUPPORTED",
-        "runs[0].mode",
-        "backward",
     ),
     (
         "parameter",
@@ -148,11 +141,21 @@ def test_models_that_cannot_be_sharded(
     assert says in caught.value.message
 
 
-@pytest.mark.parametrize("axis", ["pp", "dp"])
-def test_meshes_that_are_not_served(bare_single: Gang, llama: Path, axis: str) -> None:
+def test_a_mesh_that_is_not_served(bare_single: Gang, llama: Path) -> None:
     with pytest.raises(PatchbayError) as caught:
-        bare_single.load(llama, **{axis: 2})
+        bare_single.load(llama, pp=2, dp=2)
     assert caught.value.code == "PB_MESH_UNSUPPORTED"
+
+
+def test_stages_need_a_plan_and_a_layer_each(llama: Path, tmp_path: Path) -> None:
+    gpt2 = make_checkpoint(tmp_path / "gpt2", "gpt2")
+    shallow = make_checkpoint(tmp_path / "shallow", "llama", num_hidden_layers=1)
+    with Gang(1, pp=2) as stages:
+        for path, says in ((gpt2, "has no pipeline plan"), (shallow, "1 layers cannot be divided into 2 stages")):
+            with pytest.raises(PatchbayError, match=says) as caught:
+                stages.load(path)
+            assert caught.value.code == "PB_NOT_SHARDABLE"
+        assert stages.load(llama)["mesh"] == {"pp": 2, "dp": 1, "tp": 1}
 
 
 def test_a_path_without_a_model(bare_single: Gang, tmp_path: Path) -> None:

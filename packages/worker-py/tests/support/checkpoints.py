@@ -12,14 +12,18 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+from transformers.models.glm4.configuration_glm4 import Glm4Config
 from transformers.models.gpt2.configuration_gpt2 import GPT2Config
 from transformers.models.gpt_neox.configuration_gpt_neox import GPTNeoXConfig
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.mixtral.configuration_mixtral import MixtralConfig
+from transformers.models.olmo2.configuration_olmo2 import Olmo2Config
 from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.phi3.configuration_phi3 import Phi3Config
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
 
 VOCABULARY = 128
 POSITIONS = 64
@@ -46,6 +50,15 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "mistral": lambda: MistralConfig(**LLAMA_LIKE, sliding_window=16),
     "mixtral": lambda: MixtralConfig(**LLAMA_LIKE, num_local_experts=4),
     "qwen3": lambda: Qwen3Config(**LLAMA_LIKE, head_dim=8),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **LLAMA_LIKE, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64
+    ),
+    "gemma3": lambda: Gemma3TextConfig(
+        **{**LLAMA_LIKE, "tie_word_embeddings": True}, head_dim=8, sliding_window=16, query_pre_attn_scalar=8
+    ),
+    "glm4": lambda: Glm4Config(**LLAMA_LIKE, head_dim=8),
+    "olmo2": lambda: Olmo2Config(**LLAMA_LIKE),
+    "tied llama": lambda: LlamaConfig(**{**LLAMA_LIKE, "tie_word_embeddings": True}),
     "phi3": lambda: Phi3Config(**LLAMA_LIKE),
     "gpt_neox": lambda: GPTNeoXConfig(**{key: v for key, v in LLAMA_LIKE.items() if key != "num_key_value_heads"}),
     "gpt2": lambda: GPT2Config(**COMMON, n_embd=64, n_layer=2, n_head=8, n_positions=POSITIONS),

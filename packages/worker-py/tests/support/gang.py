@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 import queue
 import socket
 import threading
@@ -26,6 +27,7 @@ from patchbay_worker.engine.config import EngineConfig, JobContext
 from patchbay_worker.engine.engine import Engine
 from patchbay_worker.engine.job.prepare import PreparedJob
 from patchbay_worker.errors import PatchbayError, error
+from support.recorder import Entry, Recorder
 
 WAIT_S = 120.0
 JOB = "job"
@@ -51,14 +53,16 @@ class Outcome:
 
 
 class Gang:
-    """`tp` rank processes. Use as a context manager."""
+    """The rank processes of a mesh. Use as a context manager."""
 
-    def __init__(self, tp: int) -> None:
+    def __init__(self, tp: int, *, pp: int = 1, dp: int = 1) -> None:
         self.tp = tp
+        self.mesh = {"pp": pp, "dp": dp, "tp": tp}
+        os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes = []
-        for rank in range(tp):
+        for rank in range(pp * dp * tp):
             ours, theirs = context.Pipe()
             process = context.Process(target=rank_main, args=(rank, theirs), daemon=True)
             process.start()
@@ -67,7 +71,7 @@ class Gang:
 
     def load(self, model: Path, **config: Any) -> dict[str, Any]:
         """Loads a model on all ranks in place of the one before; returns its description."""
-        settings = {"model_path": str(model), "name": model.name, "tp": self.tp, "master_port": free_port(), **config}
+        settings = {"model_path": str(model), "name": model.name, **self.mesh, "master_port": free_port(), **config}
         descriptions = self._ask_all(("load", settings))
         assert all(each == descriptions[0] for each in descriptions)
         return dict(descriptions[0])
@@ -107,8 +111,16 @@ class Gang:
         """What rank 0 told during the last job, also if that failed."""
         return list(self._ask_all(("events",))[0])
 
+    def record(self) -> None:
+        """From now on every rank writes down its collectives."""
+        self._ask_all(("record",))
+
+    def recorded(self) -> list[list[Entry]]:
+        """Ends that; what each rank wrote."""
+        return self._ask_all(("recorded",))
+
     def state(self) -> list[tuple[str, int]]:
-        """Per rank: a digest of all weights, and how many hooks are left on the model."""
+        """Per rank: a digest of all weights, and how many hooks and gradients are left on the model."""
         return [(digest, hooks) for digest, hooks in self._ask_all(("state",))]
 
     def close(self) -> None:
@@ -158,6 +170,7 @@ class RankProcess:
         self.engine: Engine | None = None
         self.prepared: PreparedJob | None = None
         self.events: list[dict[str, Any]] = []
+        self.recorder = Recorder()
 
     def answer(self, message: tuple[Any, ...]) -> Any:
         handlers: dict[str, Callable[..., Any]] = {
@@ -168,6 +181,8 @@ class RankProcess:
             "validate": lambda document: self.loaded.validate(parse_document(document)),
             "state": self.state,
             "events": lambda: self.events,
+            "record": self.record,
+            "recorded": lambda: self.recorder.stop(),
         }
         return handlers[message[0]](*message[1:])
 
@@ -180,8 +195,8 @@ class RankProcess:
         if self.engine is not None:
             self.engine.close()
             self.engine = None
-        tp = settings["tp"]
-        config = EngineConfig(**{"rank": self.rank, "world_size": tp, "master_addr": "127.0.0.1", **settings})
+        size = settings["pp"] * settings["dp"] * settings["tp"]
+        config = EngineConfig(**{"rank": self.rank, "world_size": size, "master_addr": "127.0.0.1", **settings})
         self.engine = Engine(config)
         return self.engine.description
 
@@ -220,8 +235,15 @@ class RankProcess:
             local = value.to_local() if isinstance(value, DTensor) else value
             digest.update(name.encode())
             digest.update(local.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-        return digest.hexdigest(), hooks
+        kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        left = sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+        left += sum(bool(value.requires_grad or value._backward_hooks) for value in model.parameters())
+        left += sum(value.grad is not None for value in model.parameters())
+        return digest.hexdigest(), left
+
+    def record(self) -> None:
+        self.recorder = Recorder()
+        self.recorder.start()
 
 
 def rank_main(rank: int, pipe: Connection) -> None:

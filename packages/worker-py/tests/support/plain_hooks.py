@@ -53,6 +53,30 @@ def plain_logits(
     return logits
 
 
+def plain_reads(path: Path, tokens: Sequence[Sequence[int]], modules: Sequence[str], kind: str) -> dict[str, Tensor]:
+    """The first tensor of each module's output or arguments at its first call, from one forward."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, tree: Any) -> None:
+        tensors = [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+        if tensors:
+            seen.setdefault(name, tensors[0].clone())
+
+    model = plain_model(path)
+    with ExitStack() as stack, torch.no_grad():
+        for name in modules:
+            target = model.get_submodule(name)
+            if kind == "forward":
+                handle = target.register_forward_hook(lambda _m, _a, output, name=name: keep(name, output))
+            else:
+                handle = target.register_forward_pre_hook(
+                    lambda _m, args, kwargs, name=name: keep(name, (args, kwargs)), with_kwargs=True
+                )
+            stack.callback(handle.remove)
+        model(torch.tensor(tokens), use_cache=False)
+    return seen
+
+
 def greedy(path: Path, prompt: Sequence[int], count: int, *hooks: tuple[str, str, Edit]) -> list[int]:
     """Teacher-forced: the whole sequence goes through the model for every token, without a cache."""
     tokens = list(prompt)

@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
-from patchbay_worker.cluster.control import Frame
 from patchbay_worker.cluster.rank.actor import RankOrder
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.cluster.rank_links import RankLinks
 from patchbay_worker.cluster.running_job import JobKey, RunningJob, Start
 from patchbay_worker.cluster.spec import GangSpec
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.frames import Frame
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")

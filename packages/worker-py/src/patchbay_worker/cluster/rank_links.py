@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from patchbay_worker.cluster.control import MAX_BODY_BYTES, BrokenFrame, Frame, FrameParser
 from patchbay_worker.cluster.rank.loop import Hello
+from patchbay_worker.frames import MAX_BODY_BYTES, BrokenFrame, Frame, FrameParser
 
 log = logging.getLogger(__name__)
 

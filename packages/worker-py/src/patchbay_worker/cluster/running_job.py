@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from patchbay_worker.cluster.control import Frame
 from patchbay_worker.errors import PatchbayError
+from patchbay_worker.frames import Frame
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from patchbay_worker.errors import PatchbayError, error
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m patchbay_worker.engine", description=__doc__)
     parser.add_argument("--model", required=True, help="a directory or a hub name")
-    parser.add_argument("--tp", type=int, default=1)
+    for axis in ("pp", "dp", "tp"):
+        parser.add_argument(f"--{axis}", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--job", type=Path, required=True, help="the job document")
@@ -35,6 +36,8 @@ def _config(arguments: argparse.Namespace) -> EngineConfig:
     return EngineConfig(
         model_path=arguments.model,
         name=Path(arguments.model).name,
+        pp=arguments.pp,
+        dp=arguments.dp,
         tp=arguments.tp,
         dtype=arguments.dtype,
         device=arguments.device,

@@ -45,8 +45,8 @@ def describe(config: EngineConfig, loaded: LoadedModel, sandbox: SandboxState) -
         "layers": text.num_hidden_layers,
         "modules": [{"name": name, "className": type(module).__name__} for name, module in loaded.modules.items()],
         "parameters": [
-            {"name": name, "shape": list(parameter.shape), "dtype": dtype_name(parameter.dtype)}
-            for name, parameter in loaded.model.named_parameters()
+            {"name": name, "shape": list(facts.shape), "dtype": dtype_name(facts.dtype)}
+            for name, facts in loaded.parameters.items()
         ],
         "sites": [site.to_json() for site in loaded.sites.sites],
         "versions": _versions(),

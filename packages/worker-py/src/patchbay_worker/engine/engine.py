@@ -15,20 +15,23 @@ from torch import Tensor
 
 from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.describe import SandboxState, describe, fingerprint, max_positions
-from patchbay_worker.engine.job.compile_job import CompiledJob, compile_job
+from patchbay_worker.engine.job.compile_job import CompiledJob, CompiledRun, compile_job
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits
 from patchbay_worker.engine.job.job_spec import read_job
 from patchbay_worker.engine.job.prepare import PreparedJob, open_sandbox
 from patchbay_worker.engine.job.results import JobParts, assemble
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import load_model
+from patchbay_worker.engine.pipeline.edit_links import EditLinks
 from patchbay_worker.engine.run.parameters import gather_parameters
-from patchbay_worker.engine.run.run_context import Emit, JobRun, RunOutput
+from patchbay_worker.engine.run.run_backward import run_backward
+from patchbay_worker.engine.run.run_context import Emit, JobRun
 from patchbay_worker.engine.run.run_forward import run_forward
 from patchbay_worker.engine.run.run_generate import run_generate
+from patchbay_worker.engine.run.run_output import RunOutput
+from patchbay_worker.engine.run.run_train import run_train
 from patchbay_worker.engine.world import join_world, leave_world
 from patchbay_worker.errors import PatchbayError, error
-from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.sandbox.client import SandboxJob
 from patchbay_worker.sandbox.collect import SandboxResult
 from patchbay_worker.sandbox.pool import SandboxPool
@@ -46,6 +49,7 @@ class Engine:
         # A job that is discarded instead of executed leaves by itself.
         self._jobs: WeakValueDictionary[str, PreparedJob] = WeakValueDictionary()
         self._pool: SandboxPool | None = None
+        self._links: EditLinks | None = None
         self._world = join_world(config)
         try:
             self._load(config)
@@ -58,6 +62,7 @@ class Engine:
             self._pool = SandboxPool(size=config.sandbox_pool)
             self._pool.start()  # comes up while the weights load
         self._loaded = load_model(config, self._world)
+        self._links = EditLinks(self._world, config.master_addr)
         self._texts = TokenTexts(self._loaded.tokenizer)
         self._limits = InputLimits(
             model=config.name,
@@ -66,6 +71,8 @@ class Engine:
             pad_id=getattr(self._loaded.tokenizer, "pad_token_id", None) or 0,
             device=self._world.device,
         )
+        if self._pool is not None:
+            self._pool.wait_ready()
         self.description = json.loads(self._world.share_bytes(self._describe()))
 
     def _describe(self) -> bytes | None:
@@ -83,10 +90,10 @@ class Engine:
         started = time.perf_counter()
         compiled = self._compile(job.document, job.fetch_artifact)
         prepared = PreparedJob(job, compiled, 0.0)
+        self._jobs[job.job_id] = prepared  # from here on a cancel finds it, also while its modules are built
         if self._pool is not None and compiled.needs_sandbox:
-            prepared.sandbox = open_sandbox(compiled, self._pool, job.fetch_artifact)
+            open_sandbox(prepared, self._pool, self._limits.vocabulary)
         prepared.prepare_ms = (time.perf_counter() - started) * 1e3
-        self._jobs[job.job_id] = prepared
         return prepared
 
     def execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
@@ -104,12 +111,14 @@ class Engine:
             prepared.cancel(reason)
 
     def close(self) -> None:
+        if self._links is not None:
+            self._links.close()
         if self._pool is not None:
             self._pool.close()
         leave_world()
 
     def _compile(self, document: dict[str, Any], fetch: Fetch) -> CompiledJob:
-        return compile_job(read_job(document), self._loaded, self._limits, fetch, self._config.tp)
+        return compile_job(read_job(document), self._loaded, self._limits, fetch, self._config.mesh)
 
     def _execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
         started = time.perf_counter()
@@ -133,11 +142,12 @@ class Engine:
 
     def _job_run(self, prepared: PreparedJob, emit: Emit) -> JobRun:
         context = prepared.context
+        assert self._links is not None, "a loaded engine has its links"
         deadline = context.deadline_unix_ms / 1e3 if context.deadline_unix_ms is not None else None
         return JobRun(
             loaded=self._loaded,
             world=self._world,
-            editor=Editor(prepared.sandbox, deadline),
+            editor=self._links.editor(prepared.sandbox, deadline),
             texts=self._texts,
             emit=emit,
             timeout_s=prepared.compiled.request.timeout_s,
@@ -153,11 +163,7 @@ class Engine:
             # The first run starts by the supervisor's word, which all ranks have heard.
             if index > 0 and not job.agree_to_go_on():
                 return None
-            sampling = run.request.sampling
-            if sampling is None:
-                outputs.append(run_forward(job, run))
-            else:
-                outputs.append(run_generate(job, run, sampling, prepared.compiled.request.seed + index))
+            outputs.append(_run(job, run, prepared.compiled.request.seed + index))
             if self._world.is_root and len(runs) > 1 and job.editor.error is None:
                 job.emit({"type": "progress", "run": run.request.name, "done": index + 1, "total": len(runs)})
         return outputs
@@ -168,7 +174,18 @@ class Engine:
             return {}
         if not job.agree_to_go_on():
             return None
-        return gather_parameters(self._loaded.model, names, keep=self._world.is_root)
+        return gather_parameters(self._loaded, names, self._world)
+
+
+def _run(job: JobRun, run: CompiledRun, seed: int) -> RunOutput:
+    request = run.request
+    if request.sampling is not None:
+        return run_generate(job, run, request.sampling, seed)
+    if run.loss is None:
+        return run_forward(job, run)
+    if request.train is None:
+        return run_backward(job, run, run.loss)
+    return run_train(job, run, run.loss, request.train)
 
 
 def _refuse_fetch(digest: str) -> bytes:

@@ -1,47 +1,70 @@
-"""Loads one rank's shard of a checkpoint and finds the layout of every site; a directory and a hub name alike.
+"""Loads one rank's shard of a checkpoint; a directory and a hub name alike.
 
-Not here: what is served about the model (describe.py).
+Not here: the layout of its sites (sites.py), what is served about the model (describe.py).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.distributed import mixin
 from transformers.distributed.configuration_utils import DistributedConfig
+from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 from transformers.utils.logging import disable_progress_bar
 
 from patchbay_worker.engine.config import EngineConfig
+from patchbay_worker.engine.pipeline.stage import Stage
+from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
-from patchbay_worker.sharding.divisibility import check_shardable
+from patchbay_worker.sharding.divisibility import check_shardable, check_stages
 from patchbay_worker.sharding.layout import SiteTable
-from patchbay_worker.sharding.probe import Checksum, Probe, probe_forward
-from patchbay_worker.sharding.shard_plan import PROBE_SIZES, Measured, ProbeSize, make_sites
+
+
+@dataclass(frozen=True)
+class ParameterFacts:
+    """Of the full parameter; `stage` is the first pipeline stage that holds it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    stage: int
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """`tokenizer` is None for checkpoints without one. `takes` are the keywords of the model's forward."""
+    """`tokenizer` is None for checkpoints without one. `takes` are the keywords of the model's forward.
+
+    `modules` and `parameters` are those of the whole model; what another stage owns has no weights here.
+    """
 
     model: Any
     config: Any
     tokenizer: Any | None
     sites: SiteTable
     modules: Mapping[str, nn.Module]
+    parameters: Mapping[str, ParameterFacts]
     takes: frozenset[str]
-    parameter_names: frozenset[str]
+    pipeline: Stage | None
 
     @cached_property
     def module_names(self) -> tuple[str, ...]:
         return tuple(self.modules)
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        return tuple(self.parameters)
 
     @property
     def text_config(self) -> Any:
@@ -51,6 +74,11 @@ class LoadedModel:
     def forward(self, **inputs: Any) -> Any:
         """Calls the model with the keywords it knows; some families derive positions from the mask."""
         return self.model(**{key: value for key, value in inputs.items() if key in self.takes})
+
+    def own_parameter(self, name: str) -> nn.Parameter | None:
+        """This stage's; None where another has it."""
+        found: nn.Parameter | None = dict(self.model.named_parameters()).get(name)
+        return found
 
 
 def load_model(config: EngineConfig, world: World) -> LoadedModel:
@@ -63,23 +91,77 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
         raise error("PB_MODEL_LOAD_FAILED", model=config.model_path, reason=str(failure)) from failure
     skeleton = _skeleton(config, hf_config)
     check_shardable(config.name, skeleton.tp_plan if skeleton is not None else {}, hf_config, config.tp)
+    check_stages(config.name, skeleton.pp_plan if skeleton is not None else {}, hf_config, config.pp)
+    model = _read_shard(config, local)
+    model.eval().requires_grad_(False)
+    if config.tp * config.pp == 1:
+        model.to(world.device)
+    pipeline = None
+    if config.pp > 1:
+        pipeline = model._pp_stage = Stage(model._pp_stage)
+    takes = frozenset(inspect.signature(model.forward).parameters)
+    return LoadedModel(
+        model,
+        model.config,
+        _tokenizer(config.model_path, local),
+        find_sites(model, skeleton, takes, world),
+        _modules(model, skeleton if config.pp > 1 else None),
+        _parameters(model, world),
+        takes,
+        pipeline,
+    )
+
+
+def _read_shard(config: EngineConfig, local: bool) -> Any:
+    distributed = None
+    if config.tp * config.pp > 1:
+        distributed = DistributedConfig(tp_size=config.tp, pp_size=config.pp)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            config.model_path,
-            local_files_only=local,
-            dtype=getattr(torch, config.dtype),
-            distributed_config=DistributedConfig(tp_size=config.tp) if config.tp > 1 else None,
-        )
+        with _mesh_of_one_copy(config):
+            return AutoModelForCausalLM.from_pretrained(
+                config.model_path,
+                local_files_only=local,
+                dtype=getattr(torch, config.dtype),
+                distributed_config=distributed,
+            )
     except (OSError, ValueError, RuntimeError) as failure:
         raise error("PB_MODEL_LOAD_FAILED", model=config.model_path, reason=str(failure)) from failure
-    model.eval().requires_grad_(False)
-    if config.tp == 1:
-        model.to(world.device)
-    takes = frozenset(inspect.signature(model.forward).parameters)
-    sites = SiteTable(make_sites(model, _measure(model, skeleton, takes, world)))
-    modules = {name: module for name, module in model.named_modules() if name}
-    parameters = frozenset(name for name, _ in model.named_parameters())
-    return LoadedModel(model, model.config, _tokenizer(config.model_path, local), sites, modules, takes, parameters)
+
+
+@contextmanager
+def _mesh_of_one_copy(config: EngineConfig) -> Iterator[None]:
+    """transformers has no copies: it wants its mesh to be the whole world, so it is handed this copy's part of ours."""
+    if config.dp == 1 or config.tp == 1:
+        yield
+        return
+    whole = init_device_mesh(config.device, (config.dp, config.tp), mesh_dim_names=("dp", "tp"))
+    ours = (torch.device(config.device), whole["tp"])
+    with patch.object(mixin, "initialize_distributed_mesh", lambda _config: ours):
+        yield
+
+
+def _modules(model: Any, skeleton: Any | None) -> dict[str, nn.Module]:
+    own = {
+        name: module for name, module in model.named_modules() if name and not isinstance(module, PipelineIdentityLayer)
+    }
+    if skeleton is None:
+        return own
+    return {name: own.get(name, module) for name, module in skeleton.named_modules() if name}
+
+
+def _parameters(model: Any, world: World) -> dict[str, ParameterFacts]:
+    """Of all stages, in the order of the stages."""
+    own = {name: [list(value.shape), str(value.dtype)] for name, value in model.named_parameters()}
+    found: dict[str, ParameterFacts] = {}
+    for stage in range(world.mesh.pp):
+        source = world.mesh.rank(stage)
+        told = own
+        if world.mesh.pp > 1:
+            told = json.loads(world.share_bytes(json.dumps(own).encode() if world.rank == source else None, source))
+        for name, (shape, dtype) in told.items():
+            plain = getattr(torch, str(dtype).removeprefix("torch."))
+            found.setdefault(name, ParameterFacts(tuple(shape), plain, stage))
+    return found
 
 
 def _tokenizer(path: str, local: bool) -> Any | None:
@@ -90,45 +172,10 @@ def _tokenizer(path: str, local: bool) -> Any | None:
 
 
 def _skeleton(config: EngineConfig, hf_config: Any) -> Any | None:
-    """The unsharded model without weights: its plan and full shapes. Eager attention asks no mask for its values."""
-    if config.tp == 1:
+    """The unsharded model without weights: its plans and full shapes. Eager attention asks no mask for its values."""
+    if config.tp * config.pp == 1:
         return None
     with torch.device("meta"):
         skeleton: Any = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager")
     skeleton.config._experts_implementation = "batched_mm"  # the others route by the values of the scores
     return skeleton.eval()
-
-
-def _probe_inputs(size: ProbeSize, vocabulary: int, device: torch.device) -> dict[str, Tensor]:
-    """Varied tokens, the last row one shorter, so that masks take the shape they have in ragged batches."""
-    count = size.batch * size.sequence
-    ids = (torch.arange(count, device=device) * 7 + 3) % vocabulary
-    mask = torch.ones(size.batch, size.sequence, dtype=torch.int64, device=device)
-    if not mask.is_meta:
-        mask[-1, -1] = 0
-    positions = torch.arange(size.sequence, device=device).repeat(size.batch, 1)
-    return {"input_ids": ids.view(size.batch, -1), "attention_mask": mask, "position_ids": positions}
-
-
-def _probe(model: Any, takes: frozenset[str], size: ProbeSize, device: torch.device) -> Probe:
-    inputs = _probe_inputs(size, model.config.get_text_config().vocab_size, device)
-    known = {key: value for key, value in inputs.items() if key in takes}
-    with torch.no_grad():
-        return probe_forward(model, lambda: model(**known, use_cache=False))
-
-
-def _measure(model: Any, skeleton: Any | None, takes: frozenset[str], world: World) -> Measured:
-    small, large = (_probe(model, takes, size, world.device) for size in PROBE_SIZES)
-    full = None
-    if skeleton is not None:
-        try:
-            full = _probe(skeleton, takes, PROBE_SIZES[0], torch.device("meta"))
-        except (RuntimeError, NotImplementedError, ValueError, TypeError):
-            full = None  # data-dependent architectures: only what the weights themselves say is trusted
-    return Measured(small, large, full, _share_checksums(small, world), world.size)
-
-
-def _share_checksums(probe: Probe, world: World) -> list[list[Checksum]]:
-    mine = [leaf.checksum for leaves in probe.leaves.values() for leaf in leaves]
-    table = torch.tensor(mine, dtype=torch.float64, device=world.device)
-    return [[(a, b, c) for a, b, c in rank.tolist()] for rank in world.all_gather(table)]

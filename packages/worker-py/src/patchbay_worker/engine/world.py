@@ -1,4 +1,4 @@
-"""The process groups of one rank: the model's own (default), one for edits, one for reads. Not here: what they carry.
+"""The process groups of one rank: the model's own (default), for edits, for reads, for all. Not here: what they carry.
 
 All groups wait longer than any edit may run: while the root edits, the other ranks wait in a collective. Dead peers
 end a collective at once; hung ones are found by the supervisor's heartbeats, not by these time-outs.
@@ -15,57 +15,89 @@ import torch.distributed as dist
 from torch import Tensor
 
 from patchbay_worker.engine.config import EngineConfig
-from patchbay_worker.sharding.collectives import HookGroup, broadcast_from_root
+from patchbay_worker.sharding.collectives import ALONE, HookGroup, HookMesh, broadcast_from_root
+from patchbay_worker.sharding.mesh import Mesh
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # limits.editTimeoutMs allows 10 minutes
 
 
 @dataclass(frozen=True)
 class World:
-    """`edit` also carries the small agreements; every collective of a group is issued by the one job thread."""
+    """`edit` and `read` are this stage's groups; `all` is for the small agreements of every rank. Every collective is
+    issued by the one job thread.
+    """
 
     rank: int
-    size: int
+    mesh: Mesh
     device: torch.device
-    edit: HookGroup
-    read: HookGroup
+    edit: HookMesh
+    read: HookMesh
+    all: HookGroup
 
     @property
     def is_root(self) -> bool:
-        return self.edit.is_root
+        """The home rank: it has the sandbox and gives the result."""
+        return self.all.is_root
+
+    @property
+    def stage(self) -> int:
+        return self.mesh.place(self.rank)[0]
+
+    @property
+    def copy(self) -> int:
+        return self.mesh.place(self.rank)[1]
+
+    @property
+    def is_last_stage(self) -> bool:
+        return self.stage == self.mesh.pp - 1
 
     def agree(self, values: list[int], *, count: int) -> list[int]:
         """The root's integers on every rank; `values` are read on the root only."""
-        if self.size == 1:
+        if self.all.size == 1:
             return values
         shared = torch.tensor(values if self.is_root else [0] * count, dtype=torch.int64, device=self.device)
-        return [int(value) for value in broadcast_from_root(shared, self.edit).tolist()]
+        return [int(value) for value in broadcast_from_root(shared, self.all).tolist()]
 
-    def share_bytes(self, data: bytes | None) -> bytes:
-        """The root's bytes on every rank; `data` is None elsewhere."""
-        if self.size == 1:
+    def share_bytes(self, data: bytes | None, source: int = 0) -> bytes:
+        """The bytes of rank `source` on every rank; `data` is None elsewhere."""
+        if self.all.size == 1:
             return data or b""
-        (length,) = self.agree([len(data or b"")], count=1)
-        buffer = torch.zeros(length, dtype=torch.uint8, device=self.device)
-        if data is not None:
+        length = torch.tensor([len(data or b"")], dtype=torch.int64, device=self.device)
+        dist.broadcast(length, group_src=source, group=self.all.group)
+        buffer = torch.zeros(int(length), dtype=torch.uint8, device=self.device)
+        if data:
             buffer.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-        return bytes(broadcast_from_root(buffer, self.edit).cpu().numpy())
+        dist.broadcast(buffer, group_src=source, group=self.all.group)
+        return bytes(buffer.cpu().numpy())
 
-    def all_gather(self, value: Tensor) -> list[Tensor]:
-        """Every rank's tensor of the same shape, in rank order."""
-        if self.size == 1:
+    def send_home(self, value: Tensor | None, source: int, like: Tensor) -> Tensor | None:
+        """Rank `source`'s tensor on the home rank; `like` has its shape and dtype on both. Others do nothing."""
+        if source == 0:
+            return value if self.is_root else None
+        if self.rank == source and value is not None:
+            dist.send(value.to(self.device).contiguous(), group_dst=0, group=self.all.group)
+        if not self.is_root:
+            return None
+        buffer = torch.empty(like.shape, dtype=like.dtype, device=self.device)
+        dist.recv(buffer, group_src=source, group=self.all.group)
+        return buffer
+
+    def gather_tp(self, value: Tensor) -> list[Tensor]:
+        """The tensor of every shard of this copy, all of the same shape, in rank order."""
+        group = self.edit.tp
+        if group.size == 1:
             return [value]
-        parts = [torch.empty_like(value) for _ in range(self.size)]
-        dist.all_gather(parts, value, group=self.edit.group)
+        parts = [torch.empty_like(value) for _ in range(group.size)]
+        dist.all_gather(parts, value, group=group.group)
         return parts
 
 
 def join_world(config: EngineConfig) -> World:
     """Joins the torch world; a world of one needs no process group."""
-    device = _device(config)
+    device, mesh = _device(config), config.mesh
     if config.world_size == 1:
-        alone = HookGroup(None, 0, 1)
-        return World(0, 1, device, alone, alone)
+        alone = HookMesh(ALONE, ALONE)
+        return World(0, mesh, device, alone, alone, ALONE)
     os.environ.update(
         RANK=str(config.rank),
         WORLD_SIZE=str(config.world_size),
@@ -82,9 +114,21 @@ def join_world(config: EngineConfig) -> World:
         timeout=COLLECTIVE_TIMEOUT,
         device_id=device if config.device == "cuda" else None,
     )
-    groups = [dist.new_group(timeout=COLLECTIVE_TIMEOUT) for _ in range(2)]
-    edit, read = (HookGroup(group, config.rank, config.world_size) for group in groups)
-    return World(config.rank, config.world_size, device, edit, read)
+    everyone = HookGroup(dist.new_group(timeout=COLLECTIVE_TIMEOUT), config.rank, config.world_size)
+    edit, read = (HookMesh(*(_own(groups, config.rank) for groups in _axes(mesh))) for _ in range(2))
+    return World(config.rank, mesh, device, edit, read, everyone)
+
+
+def _axes(mesh: Mesh) -> tuple[list[list[int]], list[list[int]]]:
+    return mesh.tp_groups(), mesh.dp_groups()
+
+
+def _own(groups: list[list[int]], rank: int) -> HookGroup:
+    """The group that this rank is in; every rank makes every group, in one order."""
+    made = [dist.new_group(ranks, timeout=COLLECTIVE_TIMEOUT) if len(ranks) > 1 else None for ranks in groups]
+    index = next(index for index, ranks in enumerate(groups) if rank in ranks)
+    ranks = groups[index]
+    return HookGroup(made[index], ranks.index(rank), len(ranks))
 
 
 def leave_world() -> None:

@@ -7,29 +7,31 @@ from typing import Any
 from torch import Tensor, nn
 
 from patchbay_worker.errors import error
-from patchbay_worker.hooks.capture import Capture
-from patchbay_worker.hooks.move_and_edit import edit_broadcast, gather_edit_scatter
-from patchbay_worker.hooks.part import Part, part_of
+from patchbay_worker.hooks.capture import ACTIVATIONS, GRADIENTS, Capture
+from patchbay_worker.hooks.hook_call import HookCall
+from patchbay_worker.hooks.part import whole_part
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.selection import Selection
-from patchbay_worker.hooks.spec import CompiledHook, Save
-from patchbay_worker.hooks.unpack import PickedLeaf, pick
-from patchbay_worker.sharding.layout import Layout
+from patchbay_worker.hooks.spec import CompiledHook, batch_dim
+from patchbay_worker.hooks.unpack import PickedLeaf, pick, pick_at
+from patchbay_worker.sharding.checksum import is_replicated
+from patchbay_worker.sharding.collectives import ShardDims
+from patchbay_worker.sharding.layout import Layout, Site
 
 UNKNOWN = Layout("unknown", reason="this tensor was not there when the model was probed, so its layout is not known")
 REPLICATED = Layout("replicated")
 
 
 class ActiveHook:
-    """`on_forward` and `on_forward_pre` are torch's callbacks."""
+    """The methods named `on_..` are torch's callbacks."""
 
     def __init__(self, hook: CompiledHook, scope: RunScope) -> None:
         self.hook = hook
         self.scope = scope
         self.report = HookReport(scope.run, hook.spec.name, hook.module_name, hook.route)
         self._module_calls = 0
-        self._missing = "module-not-called"
+        self._missing = "no-gradient" if hook.spec.of_gradients else "module-not-called"
 
     def on_forward(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         return self._handle(output)
@@ -37,16 +39,22 @@ class ActiveHook:
     def on_forward_pre(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         return self._handle((args, kwargs))
 
+    def on_backward_pre(self, _module: nn.Module, output_gradients: Any) -> Any:
+        return self._handle(output_gradients)
+
+    def on_backward(self, _module: nn.Module, input_gradients: Any, _output_gradients: Any) -> Any:
+        return self._handle(input_gradients)
+
     def finish(self) -> None:
         """A capture that was asked for and never came gets an entry that says why."""
         spec = self.hook.spec
-        if self.scope.group.is_root and spec.save != "none" and self.report.calls == 0:
-            self.scope.captures.miss(self._capture(None, None, missing=self._missing))
+        if self.scope.mesh.is_root and spec.save != "none" and self.report.calls == 0:
+            self.scope.captures.miss(self.capture(None, missing=self._missing))
 
     def _handle(self, tree: Any) -> Any:
         """The rebuilt tree, or None to leave it as it is."""
         call, self._module_calls = self._module_calls, self._module_calls + 1
-        picked = pick(tree, self.hook.spec.unpack_idx)
+        picked = self._pick(tree)
         if picked is None:
             self._missing = "no-tensor"
             return None
@@ -54,75 +62,51 @@ class ActiveHook:
         if selection is None:
             self._missing = "nothing-selected"
             return None
-        layout = self._layout(picked)
-        if layout.refused:
-            self._poison("PB_NOT_SHARDABLE", layout.reason or layout.kind)
+        site = self.hook.leaves.get(picked.flat)
+        dims = self._dims(picked.tensor, site)
+        if dims is None:
             return None
-        part = part_of(picked.tensor, layout.dim, selection, self.hook.leaves.get(picked.flat))
+        # With copies only the root sees all rows, so it is there that tokens are chosen; else before anything moves.
+        copies = self.scope.mesh.dp.size > 1
+        once = HookCall(self, selection, site, call, copies)
+        part = whole_part(picked.tensor, dims.tp, selection) if copies else once.choose(picked.tensor, dims.tp)
         if part is None:
-            reason = f"a tensor of shape {list(picked.tensor.shape)} does not hold one row per token"
-            self._poison("PB_WHERE_UNSUPPORTED", reason)
             return None
         self.report.calls += 1
         if not self.hook.spec.edits:
-            self._read(part, selection, call)
+            once.read(part, ShardDims(part.dim, dims.dp))
             return None
-        edited = self._edit(part, selection, call)
+        edited = once.edit(part, ShardDims(part.dim, dims.dp))
         return None if edited is part.value else picked.replaced(part.put(edited))
 
-    def _poison(self, code: str, reason: str) -> None:
-        """Every rank comes to the same verdict here, so none waits for another."""
+    def _pick(self, tree: Any) -> PickedLeaf | None:
+        """A gradient stands where the tensor stood, and may be absent while that was there."""
+        spec, site = self.hook.spec, self.hook.site
+        return pick_at(tree, site.flat) if spec.of_gradients and site is not None else pick(tree, spec.unpack_idx)
+
+    def poison(self, code: str, reason: str) -> None:
+        """Every rank comes to the same verdict, or the root decides for all, so none waits for another."""
         self.scope.editor.poison(error(code, path=self.hook.spec.path, module=self.hook.module_name, reason=reason))
 
-    def _layout(self, picked: PickedLeaf) -> Layout:
-        if self.scope.group.size == 1:
-            return REPLICATED
-        site = self.hook.leaves.get(picked.flat)
-        return UNKNOWN if site is None else site.layout
+    def _dims(self, tensor: Tensor, site: Site | None) -> ShardDims | None:
+        """How the tensor is cut; None after a refusal."""
+        mesh, spec = self.scope.mesh, self.hook.spec
+        layout = REPLICATED if mesh.tp.size == 1 else UNKNOWN if site is None else site.layout
+        if layout.refused:
+            self.poison("PB_NOT_SHARDABLE", layout.reason or layout.kind)
+            return None
+        if layout.dim is None and spec.of_gradients and not is_replicated(tensor, mesh.tp):
+            self.poison("PB_NOT_SHARDABLE", "the ranks hold different gradients of a replicated tensor")
+            return None
+        rows = spec.dp_dim if spec.dp_dim is not None else batch_dim(site)
+        if rows is None and not is_replicated(tensor, mesh.dp):
+            self.poison("PB_NOT_SHARDABLE", "the copies hold different values and no dim is known to hold the batch")
+            return None
+        return ShardDims(layout.dim, rows if mesh.dp.size > 1 else None)
 
-    def _read(self, part: Part, selection: Selection, call: int) -> None:
-        if self.hook.spec.save == "none":
-            return
-        captures = self.scope.captures
-        capture = self._capture(call, selection if part.labelled else None)
-        if part.dim is not None:
-            captures.gather(capture, part.value, part.dim, self.report, owned=part.owned)
-        elif self.scope.group.is_root:
-            captures.keep(capture, part.value, owned=part.owned)
-
-    def _edit(self, part: Part, selection: Selection, call: int) -> Tensor:
-        def edit_once(full: Tensor) -> Tensor:
-            fresh = part.owned or full is not part.value
-            self._save("pre", full, part, selection, call, owned=fresh)
-            edited = self.scope.editor.run(self.hook, full, self._current_module(full, selection, call), self.report)
-            self._save("post", edited, part, selection, call, owned=fresh or edited is not full)
-            self.report.compare(full, edited, part.mask)
-            return edited
-
-        if part.dim is not None:
-            return gather_edit_scatter(part.value, part.dim, self.scope.group, edit_once, self.report)
-        return edit_broadcast(part.value, self.scope.group, edit_once, self.report)
-
-    def _save(self, which: Save, value: Tensor, part: Part, selection: Selection, call: int, *, owned: bool) -> None:
-        if self.hook.spec.save == which:
-            capture = self._capture(call, selection if part.labelled else None)
-            self.scope.captures.keep(capture, value, owned=owned)
-
-    def _capture(self, call: int | None, selection: Selection | None, missing: str | None = None) -> Capture:
+    def capture(self, call: int | None, selection: Selection | None = None, missing: str | None = None) -> Capture:
         # Labels are only read on the root, so they are only made there.
-        labels = selection.labels if selection is not None and self.scope.group.is_root else None
+        labels = selection.labels if selection is not None and self.scope.mesh.is_root else None
         spec = self.hook.spec
-        return Capture(self.scope.run, spec.name, self.hook.module_name, call, labels, missing=missing)
-
-    def _current_module(self, full: Tensor, selection: Selection, call: int) -> dict[str, Any]:
-        module = self.hook.module
-        return {
-            "name": self.hook.module_name,
-            "class_name": type(module).__name__,
-            "training": module.training,
-            "run": self.scope.run,
-            "call": call,
-            "step": selection.view.step,
-            "shape": list(full.shape),
-            "batch": selection.batch,
-        }
+        file = GRADIENTS if spec.of_gradients else ACTIVATIONS
+        return Capture(self.scope.run, spec.name, self.hook.module_name, call, labels, missing=missing, file=file)

@@ -3,27 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import nn
 
 from patchbay_worker.hooks.active_hook import ActiveHook
+from patchbay_worker.hooks.active_parameter import ActiveParameter
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.spec import CompiledHook
 
+Active = ActiveHook | ActiveParameter
+
 
 @contextmanager
-def attached(hooks: Sequence[CompiledHook], scope: RunScope) -> Iterator[list[ActiveHook]]:
+def attached(hooks: Sequence[CompiledHook], scope: RunScope) -> Iterator[list[Active]]:
     """Hooks on one module chain in the order of `hooks`. On the way out the model is as it was, whatever happened."""
-    active = [ActiveHook(hook, scope) for hook in hooks]
-    handles = []
-    try:
-        for each in active:
-            module = each.hook.module
-            if each.hook.spec.kind == "forward_pre":
-                # Attention is called with keywords only, so the edit must see kwargs too.
-                handles.append(module.register_forward_pre_hook(each.on_forward_pre, with_kwargs=True))
+    with ExitStack() as stack:
+        active: list[Active] = []
+        for hook in hooks:
+            if hook.parameter is not None:
+                parameter = ActiveParameter(hook, hook.parameter, scope)
+                stack.enter_context(_on_parameter(parameter, hook.parameter))
+                active.append(parameter)
             else:
-                handles.append(module.register_forward_hook(each.on_forward))
+                each = ActiveHook(hook, scope)
+                stack.callback(_register(each, hook.module).remove)
+                active.append(each)
         yield active
+
+
+def _register(active: ActiveHook, module: nn.Module) -> Any:
+    match active.hook.spec.hook_type:
+        case "forward_pre":
+            # Attention is called with keywords only, so the edit must see kwargs too.
+            return module.register_forward_pre_hook(active.on_forward_pre, with_kwargs=True)
+        case "full_backward_pre":
+            return module.register_full_backward_pre_hook(active.on_backward_pre)
+        case "full_backward":
+            return module.register_full_backward_hook(active.on_backward)
+        case _:
+            return module.register_forward_hook(active.on_forward)
+
+
+@contextmanager
+def _on_parameter(active: ActiveParameter, parameter: nn.Parameter) -> Iterator[None]:
+    """Parameters are frozen but while one of their gradients is asked for."""
+    frozen = not parameter.requires_grad
+    parameter.requires_grad_(True)
+    handle = parameter.register_hook(active.on_gradient)  # type: ignore[no-untyped-call]
+    try:
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
+        if frozen:
+            parameter.requires_grad_(False)
+            parameter.grad = None

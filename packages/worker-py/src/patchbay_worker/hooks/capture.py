@@ -5,16 +5,18 @@ arrive while the model runs on and are waited for at the end of the run. Not her
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from patchbay_worker.hooks.report import HookReport
-from patchbay_worker.sharding.collectives import HookGroup, PendingGather, start_gather
+from patchbay_worker.sharding.collectives import HookMesh, PendingGather, ShardDims, start_gather
 from patchbay_worker.sharding.probe import dtype_name
 
 Labels = list[dict[str, int] | None]
+ACTIVATIONS, GRADIENTS = "activations.safetensors", "gradients.safetensors"
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Capture:
     labels: Labels | None = None
     tensor: Tensor | None = None
     missing: str | None = None
+    file: str = ACTIVATIONS
 
     @property
     def key(self) -> str:
@@ -37,17 +40,22 @@ class Capture:
         entry: dict[str, Any] = {"run": self.run, "hook": self.hook, "module": self.module, "call": self.call}
         if self.tensor is None:
             return {**entry, "missing": self.missing}
-        entry |= {"tensor": self.key, "shape": list(self.tensor.shape), "dtype": dtype_name(self.tensor.dtype)}
+        entry |= {"tensor": self.key, "file": self.file}
+        entry |= {"shape": list(self.tensor.shape), "dtype": dtype_name(self.tensor.dtype)}
         return entry if self.labels is None else {**entry, "rows": self.labels}
+
+
+Finish = Callable[[Capture, Tensor], Tensor]
+"""What of a gathered tensor is captured; may set the labels."""
 
 
 @dataclass
 class CaptureLog:
     """The captures of one run. Off the root only the pending gathers are kept, so that they end in the same order."""
 
-    group: HookGroup
+    mesh: HookMesh
     captures: list[Capture] = field(default_factory=list)
-    _pending: list[tuple[Capture, PendingGather, HookReport]] = field(default_factory=list)
+    _pending: list[tuple[Capture, PendingGather, HookReport, Finish]] = field(default_factory=list)
 
     def keep(self, capture: Capture, value: Tensor, *, owned: bool) -> None:
         """Root only. `owned` values are nobody else's and need no copy."""
@@ -56,14 +64,16 @@ class CaptureLog:
         capture.tensor = on_host.clone() if on_host is value and not owned else on_host
         self.captures.append(capture)
 
-    def gather(self, capture: Capture, local: Tensor, dim: int, report: HookReport, *, owned: bool) -> None:
-        """Starts the way to the root of a sharded tensor; every rank calls it."""
+    def gather(
+        self, capture: Capture, local: Tensor, dims: ShardDims, report: HookReport, finish: Finish, *, owned: bool
+    ) -> None:
+        """Starts the way to the root of a tensor that is cut; every rank calls it."""
         started = time.perf_counter()
         # The model may write into its own tensor while the gather is under way.
-        pending = start_gather(local.detach() if owned else local.detach().clone(), dim, self.group)
+        pending = start_gather(local.detach() if owned else local.detach().clone(), dims, self.mesh)
         report.gather_ms += (time.perf_counter() - started) * 1e3
-        self._pending.append((capture, pending, report))
-        if self.group.is_root:
+        self._pending.append((capture, pending, report, finish))
+        if self.mesh.is_root:
             self.captures.append(capture)
 
     def miss(self, capture: Capture) -> None:
@@ -71,11 +81,11 @@ class CaptureLog:
 
     def finish(self) -> None:
         """Waits for all reads, in the order in which every rank started them."""
-        for capture, pending, report in self._pending:
+        for capture, pending, report, finish in self._pending:
             started = time.perf_counter()
             full = pending.wait()
             if full is not None:
-                capture.tensor = full.cpu()
-                report.gathered_bytes += full.nbytes * (self.group.size - 1) // self.group.size
+                capture.tensor = finish(capture, full).cpu()
+                report.gathered_bytes += full.nbytes - pending.local.nbytes
                 report.gather_ms += (time.perf_counter() - started) * 1e3
         self._pending.clear()

@@ -1,45 +1,57 @@
-"""Gather -> edit once on the root -> scatter (sharded), or edit -> broadcast (replicated). Every rank of the axis calls
-these in the same order; only the root has an editor.
+"""To the root, edit once, back to every rank; and the same for the gradient. Every rank of a stage calls these in the
+same order; only the root has an editor.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from patchbay_worker.hooks.report import HookReport
-from patchbay_worker.sharding.collectives import (
-    HookGroup,
-    broadcast_from_root,
-    gather_to_root,
-    scatter_from_root,
-)
+from patchbay_worker.sharding.collectives import HookMesh, ShardDims, gather_to_root, scatter_from_root
 
 Edit = Callable[[Tensor], Tensor]
+Move = Callable[[Tensor, Edit], Tensor]
+"""`move_and_edit` of one hook: (this rank's value, edit) -> this rank's result."""
 
 
-def gather_edit_scatter(local: Tensor, dim: int, group: HookGroup, edit: Edit, report: HookReport) -> Tensor:
-    """x [.., N/T] on every rank -> edit(x [.., N]) on the root alone -> y [.., N/T] on every rank."""
+def move_and_edit(value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, report: HookReport) -> Tensor:
+    """x, cut along `dims`, on every rank -> edit(full x) on the root alone -> y, cut in the same way, on every rank."""
     started = time.perf_counter()
-    full = gather_to_root(local, dim, group)
+    full = gather_to_root(value, dims, mesh)
     report.gather_ms += (time.perf_counter() - started) * 1e3
     if full is not None:
-        report.gathered_bytes += full.nbytes * (group.size - 1) // group.size
+        report.gathered_bytes += full.nbytes - value.nbytes
         full = edit(full)
     started = time.perf_counter()
-    result = scatter_from_root(full, local, dim, group)
+    result = scatter_from_root(full, value, dims, mesh)
     report.scatter_ms += (time.perf_counter() - started) * 1e3
     return result
 
 
-def edit_broadcast(value: Tensor, group: HookGroup, edit: Edit, report: HookReport) -> Tensor:
-    """x on every rank -> edit(x) on the root alone -> y on every rank. A group of one moves nothing."""
-    result = edit(value) if group.is_root else value.new_empty(value.shape)
-    if group.size == 1:
-        return result
-    started = time.perf_counter()
-    result = broadcast_from_root(result.contiguous(), group)
-    report.scatter_ms += (time.perf_counter() - started) * 1e3
+class _EditWithGradient(torch.autograd.Function):
+    """The way back moves as the way there did: to the root, once, and out again."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, value: Tensor, move: Move, edit: Edit, pull_back: Edit) -> Tensor:
+        ctx.move, ctx.pull_back = move, pull_back
+        return move(value, edit)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return None, ctx.move(gradient.contiguous(), ctx.pull_back), None, None, None
+
+
+def with_gradient(value: Tensor, move: Move, edit: Edit, pull_back: Edit) -> Tensor:
+    """`move(value, edit)`, whose gradient is `move(gradient, pull_back)`; also where `value` itself needs none, since
+    the edit may use modules that are trained.
+    """
+    anchor = torch.zeros((), requires_grad=True)
+    result: Tensor = _EditWithGradient.apply(anchor, value, move, edit, pull_back)  # type: ignore[no-untyped-call]
     return result

@@ -50,3 +50,8 @@ def part_of(tensor: Tensor, dim: int | None, selection: Selection, site: Site | 
     if how == "flat" and dim is not None:
         dim += 1
     return Part(selection.take(grid), dim, True, True, selection.mask, tensor, grid, selection)
+
+
+def whole_part(tensor: Tensor, dim: int | None, selection: Selection) -> Part:
+    """All of a tensor, whatever is selected: for a rank that does not see all rows."""
+    return Part(tensor, dim, False, False, None, tensor, None, selection)

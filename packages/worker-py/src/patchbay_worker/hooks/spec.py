@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from patchbay_worker.sharding.layout import BATCH, SEQUENCE, TOKENS, Site, SiteK
 
 Route = Literal["none", "read", "root", "broadcast"]
 Save = Literal["pre", "post", "none"]
+HookType = Literal["forward", "forward_pre", "full_backward", "full_backward_pre", "tensor"]
+GRADIENT_TYPES: Final[frozenset[HookType]] = frozenset({"full_backward", "full_backward_pre", "tensor"})
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,23 @@ class HookSpec:
 
     name: str
     path: str
-    kind: SiteKind
+    hook_type: HookType
     expected_shape: tuple[int | None, ...] | None
     unpack_idx: int
     source: int | None
     save: Save
     where: Where | None
     groups: frozenset[str]
+    dp_dim: int | None = None
+
+    @property
+    def kind(self) -> SiteKind:
+        """Where the tensor lies: a gradient has the layout of the value that it is of."""
+        return "forward" if self.hook_type in ("forward", "full_backward_pre") else "forward_pre"
+
+    @property
+    def of_gradients(self) -> bool:
+        return self.hook_type in GRADIENT_TYPES
 
     @property
     def edits(self) -> bool:
@@ -53,7 +65,9 @@ class HookSpec:
 
 @dataclass(frozen=True)
 class CompiledHook:
-    """One hook on one module: a glob makes one of these per match."""
+    """One hook on one module: a glob makes one of these per match. `parameter` is there for the type `tensor` only;
+    `stage` is the pipeline stage that runs it.
+    """
 
     spec: HookSpec
     module_name: str
@@ -61,6 +75,8 @@ class CompiledHook:
     leaves: Mapping[int, Site]  # flat position -> site; empty where the probe did not come by
     site: Site | None  # the leaf that unpackIdx meant in the probe
     route: Route
+    parameter: nn.Parameter | None = None
+    stage: int = 0
 
 
 def token_dims(site: Site | None) -> Literal["rows", "flat"] | None:
@@ -70,3 +86,10 @@ def token_dims(site: Site | None) -> Literal["rows", "flat"] | None:
     if site.shape[:2] == (BATCH, SEQUENCE):
         return "rows"
     return "flat" if site.shape[:1] == (TOKENS,) else None
+
+
+def batch_dim(site: Site | None) -> int | None:
+    """The dim along which copies hold different rows: that of the batch, alone or flattened with the sequence."""
+    if site is None:
+        return None
+    return next((dim for dim, size in enumerate(site.shape) if size in (BATCH, TOKENS)), None)

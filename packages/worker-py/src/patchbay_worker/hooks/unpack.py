@@ -26,6 +26,14 @@ class PickedLeaf:
         return pytree.tree_unflatten(leaves, self.spec)
 
 
+def pick_at(tree: Any, flat: int) -> PickedLeaf | None:
+    """The leaf at a position among all leaves; None when there is no tensor. Gradients may be absent one by one."""
+    leaves, spec = pytree.tree_flatten(tree)
+    if flat >= len(leaves) or not isinstance(leaves[flat], Tensor):
+        return None
+    return PickedLeaf(leaves[flat], flat, leaves, spec)
+
+
 def pick(tree: Any, index: int) -> PickedLeaf | None:
     """Tensor leaf number `index`, depth first; None when there are not so many."""
     if isinstance(tree, Tensor):

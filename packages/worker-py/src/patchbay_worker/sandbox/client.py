@@ -27,6 +27,7 @@ from patchbay_worker.sandbox.wire.text import plain_text
 ModuleKind = Literal["linear", "lowRank", "mlp", "python"]
 SET_UP: Final = "(set-up)"
 SAVE_CTX: Final = "(save_ctx)"
+TRAINING: Final = "(training)"
 """Stand for a hook's name in messages about what belongs to no hook."""
 
 
@@ -37,6 +38,7 @@ class EditSource:
     name: str
     source: str
     entry: str = "edit"
+    arguments: int = 4
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,66 @@ class SandboxJob:
             self._channel.call(Kind.MODULE, spec.name, module, deadline)
         for source in sources:
             self._check_source(source)
-            text = {"name": source.name, "source": source.source, "entry": source.entry}
+            text = {
+                "name": source.name,
+                "source": source.source,
+                "entry": source.entry,
+                "arguments": source.arguments,
+            }
             self._channel.call(Kind.SOURCE, source.name, text, deadline)
             self._names.append(source.name)
         self._channel.call(Kind.SEED, SET_UP, {"seed": seed}, deadline)
 
     def edit(
-        self, *, source: int, tensor: Tensor, current_module: Mapping[str, Any], timeout_s: float | None = None
+        self,
+        *,
+        source: int,
+        tensor: Tensor,
+        current_module: Mapping[str, Any],
+        graph: int | None = None,
+        timeout_s: float | None = None,
     ) -> Tensor:
-        """Runs source number `source` on the tensor; returns a private CPU copy of the same shape and dtype."""
+        """Runs source number `source` on the tensor; returns a private CPU copy of the same shape and dtype.
+
+        With `graph`, a number of the caller's choice, the call can be differentiated by `backward`.
+        """
+        body: dict[str, Any] = {"source": source, "module": dict(current_module)}
+        if graph is not None:
+            body["graph"] = graph
+        return self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s)
+
+    def loss(self, *, source: int, logits: Tensor, graph: int, timeout_s: float | None = None) -> Tensor:
+        """Runs loss function number `source` on the logits; a scalar of their dtype, to be differentiated."""
+        return self._exchange(Kind.LOSS, source, logits, {"source": source, "graph": graph}, (), timeout_s)
+
+    def backward(
+        self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
+    ) -> Tensor:
+        """Gradient of the input, of `shape`, of call `graph`. Parameters of `modules` collect theirs."""
+        return self._exchange(Kind.BACKWARD, source, gradient, {"graph": graph}, shape, timeout_s)
+
+    def release(self) -> None:
+        """Forgets the graphs of all calls."""
+        self._channel.call(Kind.RELEASE, SET_UP, {}, Deadline(self._limits.init_timeout_s))
+
+    def begin_training(self, options: Mapping[str, Any]) -> None:
+        """A new optimiser over the trainable parameters; `options` are torch's, with `kind`."""
+        self._channel.call(Kind.OPTIMIZER, TRAINING, options, Deadline(self._limits.init_timeout_s))
+
+    def step(self) -> None:
+        """One step of the optimiser; graphs are forgotten."""
+        self._channel.call(Kind.STEP, TRAINING, {}, Deadline(self._limits.edit_timeout_s))
+
+    def _exchange(
+        self,
+        kind: Kind,
+        source: int,
+        tensor: Tensor,
+        body: Mapping[str, Any],
+        shape: tuple[int, ...],
+        timeout_s: float | None,
+    ) -> Tensor:
+        """A tensor there, one of `shape` and the same dtype back."""
         limit = self._limits.edit_timeout_s
         deadline = Deadline(limit if timeout_s is None else min(limit, timeout_s))
         hook = self._names[source]
@@ -106,10 +159,9 @@ class SandboxJob:
         try:
             arena = self._channel.arena
             sent = arena.put(tensor)
-            body = {"source": source, "module": dict(current_module)}
-            reply = self._channel.call(Kind.EDIT, hook, body, deadline, sent)
+            reply = self._channel.call(kind, hook, body, deadline, sent)
             got = self._channel.tensor_of(reply, hook)
-            if got.shape != sent.shape or got.dtype != sent.dtype:
+            if got.shape != shape or got.dtype != sent.dtype:
                 # An honest job has checked this itself and said so.
                 self._channel.bad_reply(hook, WireError(f"{name_of(got.dtype)} {list(got.shape)} was not asked for"))
             try:

@@ -35,6 +35,8 @@ def from_report(body: dict[str, Any], hook: str, limits: SandboxLimits) -> Patch
         return error("PB_EDIT_ENTRY_MISSING", hook=hook, entry=_text(body, "entry"))
     if kind == "signature":
         return error("PB_EDIT_SIGNATURE", hook=hook, signature=_text(body, "signature"))
+    if kind == "nothing-to-train":
+        return error("PB_NOTHING_TO_TRAIN")
     raise WireError("unknown kind of error")
 
 

@@ -59,6 +59,11 @@ class SandboxPool:
         process = self._take(time.monotonic() + timeout_s)
         return SandboxJob(process, limits or SandboxLimits(), on_close=self._rouse)
 
+    def wait_ready(self, timeout_s: float = START_S) -> None:
+        """Returns once a job would start at once, or cannot start for now; the reason comes with `acquire`."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._idle) or self._failure is not None or self._closing, timeout_s)
+
     def close(self) -> None:
         """Ends the zygote and every job, also those in use."""
         with self._changed:

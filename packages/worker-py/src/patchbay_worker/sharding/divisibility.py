@@ -1,4 +1,4 @@
-"""Sizes that tensor parallelism has to divide, and models without a plan. Checked before weights load."""
+"""Sizes that a mesh has to divide, and models without a plan. Checked before weights load."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def check_shardable(model: str, plan: Mapping[str, str], config: Any, tp: int) -
             size = getattr(config, name, None)
             if isinstance(size, int) and size % tp != 0:
                 raise error("PB_NOT_DIVISIBLE", field=name, size=size, tp=tp)
+
+
+def check_stages(model: str, plan: Mapping[str, object], config: Any, pp: int) -> None:
+    """Refuses pp > 1 without a plan and stages without a layer."""
+    if pp == 1:
+        return
+    if not plan:
+        reason = f"the architecture {config.model_type} has no pipeline plan"
+        raise error("PB_NOT_SHARDABLE", module=model, reason=reason, hint="Deploy it with pp 1.")
+    layers = config.get_text_config().num_hidden_layers
+    if layers < pp:
+        reason = f"{layers} layers cannot be divided into {pp} stages"
+        raise error("PB_NOT_SHARDABLE", module=model, reason=reason, hint=f"Deploy it with pp {layers} or less.")

@@ -39,6 +39,7 @@ class Site:
     shape: tuple[Dim, ...]  # full
     layout: Layout
     dtype: str
+    stage: int = 0  # of the pipeline
 
     def local_shape(self, tp: int) -> list[Dim]:
         """The shape that each rank holds; equal on all of them, since sizes must divide."""

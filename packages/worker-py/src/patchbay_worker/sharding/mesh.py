@@ -1,4 +1,4 @@
-"""The mesh of one gang and which meshes are served. Not here: process groups (engine/world.py)."""
+"""The mesh of one gang, which meshes are served, and who is where on it. Not here: process groups (engine/world.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from patchbay_worker.errors import error
 
 @dataclass(frozen=True)
 class Mesh:
-    """Sizes of the axes (pp, dp, tp), row-major, tp fastest."""
+    """Sizes of the axes (pp, dp, tp), row-major, tp fastest: rank = (pp index * dp + dp index) * tp + tp index."""
 
     pp: int
     dp: int
@@ -19,15 +19,39 @@ class Mesh:
     def size(self) -> int:
         return self.pp * self.dp * self.tp
 
+    def place(self, rank: int) -> tuple[int, int, int]:
+        """(pp index, dp index, tp index)"""
+        return rank // (self.dp * self.tp), rank // self.tp % self.dp, rank % self.tp
+
+    def rank(self, stage: int, copy: int = 0, shard: int = 0) -> int:
+        return (stage * self.dp + copy) * self.tp + shard
+
+    def tp_groups(self) -> list[list[int]]:
+        """The ranks of every copy of every stage."""
+        return [
+            [self.rank(stage, copy, shard) for shard in range(self.tp)]
+            for stage in range(self.pp)
+            for copy in range(self.dp)
+        ]
+
+    def dp_groups(self) -> list[list[int]]:
+        """The ranks that hold the same shard in every copy of a stage."""
+        return [
+            [self.rank(stage, copy, shard) for copy in range(self.dp)]
+            for stage in range(self.pp)
+            for shard in range(self.tp)
+        ]
+
     def to_json(self) -> dict[str, int]:
         return {"pp": self.pp, "dp": self.dp, "tp": self.tp}
 
 
 def check_mesh(mesh: Mesh, world_size: int) -> None:
     """Refuses what the engine cannot serve, before any rank loads a weight."""
-    if mesh.pp > 1 or mesh.dp > 1:
-        axis = "pipeline stages" if mesh.pp > 1 else "data parallel copies"
-        raise error("PB_MESH_UNSUPPORTED", pp=mesh.pp, dp=mesh.dp, tp=mesh.tp, reason=f"{axis} are not served yet")
+    reason = None
     if min(mesh.pp, mesh.dp, mesh.tp) < 1 or mesh.size != world_size:
         reason = f"it needs {mesh.size} ranks, there are {world_size}"
+    elif mesh.pp > 1 and mesh.dp > 1:
+        reason = "pipeline stages together with data parallel copies are not served; use replicas for copies"
+    if reason is not None:
         raise error("PB_MESH_UNSUPPORTED", pp=mesh.pp, dp=mesh.dp, tp=mesh.tp, reason=reason)

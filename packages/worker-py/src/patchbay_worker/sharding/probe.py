@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from patchbay_worker.sharding.checksum import Checksum, checksum
 from patchbay_worker.sharding.layout import SiteKind
 
 Key = tuple[str, SiteKind]
-Checksum = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,17 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _checksum(tensor: Tensor) -> Checksum:
-    """Sum, sum of magnitudes and a weighted sum: equal on two ranks only when the values are."""
-    if tensor.is_meta or tensor.numel() == 0:
-        return (0.0, 0.0, 0.0)
-    values = tensor.detach().double().flatten().nan_to_num(0.0, 1e6, -1e6).clamp(-1e6, 1e6)
-    weights = torch.cos(torch.arange(values.numel(), dtype=torch.float64, device=values.device))
-    return (float(values.sum()), float(values.abs().sum()), float(values @ weights))
-
-
 def _leaves(tree: Any) -> list[Leaf]:
     flat, _ = pytree.tree_flatten(tree)
     return [
-        Leaf(index, tuple(value.shape), dtype_name(value.dtype), _checksum(value))
+        Leaf(index, tuple(value.shape), dtype_name(value.dtype), checksum(value))
         for index, value in enumerate(flat)
         if isinstance(value, Tensor)
     ]
 
 
-def probe_forward(model: nn.Module, forward: Callable[[], object]) -> Probe:
-    """Runs `forward` with a recorder on every module but the root; the recorders are gone afterwards."""
+def probe_forward(model: nn.Module, forward: Callable[[], object], skip: type[nn.Module]) -> Probe:
+    """Runs `forward` with a recorder on every module but the root and those of type `skip`; none is left behind."""
     probe = Probe()
     handles = []
 
@@ -66,7 +57,7 @@ def probe_forward(model: nn.Module, forward: Callable[[], object]) -> Probe:
             probe.irregular.add(key)
 
     for name, module in model.named_modules():
-        if not name:
+        if not name or isinstance(module, skip):
             continue
         # Defaults bind the loop's name; the hooks return nothing, so they change nothing.
         handles.append(

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from patchbay_worker.sharding.checksum import Checksum, equal_on_all_ranks
 from patchbay_worker.sharding.explain import explains, parallel_width
 from patchbay_worker.sharding.layout import ANY, BATCH, SEQUENCE, TOKENS, Dim, Layout, Site, SiteKind
-from patchbay_worker.sharding.probe import Checksum, Key, Leaf, Probe
+from patchbay_worker.sharding.probe import Key, Leaf, Probe
 
 REPLICATED = Layout("replicated")
 
@@ -47,13 +48,6 @@ def symbolic(small: Sequence[int], large: Sequence[int]) -> tuple[Dim, ...]:
         (one.batch * one.sequence, two.batch * two.sequence): TOKENS,
     }
     return tuple(a if a == b else names.get((a, b), ANY) for a, b in zip(small, large, strict=True))
-
-
-def equal_on_all_ranks(checksums: Sequence[Checksum]) -> bool:
-    """Copies come out of the same reductions; the margin is for kernels that choose another order on other hardware."""
-    reference = checksums[0]
-    margin = 1e-6 * max(1e-6, reference[1])
-    return all(abs(a - b) <= margin for other in checksums[1:] for a, b in zip(reference, other, strict=True))
 
 
 def _sharded_dim(local: Sequence[int], full: Sequence[int], tp: int) -> int | None:

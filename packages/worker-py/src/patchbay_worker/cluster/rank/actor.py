@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import ray
 
-from patchbay_worker.cluster.control import FrameSocket
 from patchbay_worker.cluster.rank.loop import Hello, RankLoop
+from patchbay_worker.frames import FrameSocket
 
 if TYPE_CHECKING:
     from patchbay_worker.engine.engine import Engine

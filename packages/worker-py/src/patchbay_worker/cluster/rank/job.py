@@ -11,8 +11,8 @@ from typing import Any
 
 from patchbay_worker.artifacts.result_files import place_files
 from patchbay_worker.artifacts.transfer import ArtifactStore
-from patchbay_worker.cluster.control import Frame
 from patchbay_worker.engine.config import JobContext, JobOutput
+from patchbay_worker.frames import Frame
 
 
 def encode_json(value: Any) -> bytes:

@@ -13,10 +13,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from patchbay_worker.artifacts.transfer import ArtifactStore
-from patchbay_worker.cluster.control import BrokenFrame, Frame, FrameSocket
 from patchbay_worker.cluster.rank.job import JobFrame, encode_json, finish
 from patchbay_worker.contract import parse_document
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.frames import BrokenFrame, Frame, FrameSocket
 
 if TYPE_CHECKING:
     from patchbay_worker.engine.engine import Engine

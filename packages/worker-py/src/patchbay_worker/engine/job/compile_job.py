@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patchbay_worker.contract import nearest
 from patchbay_worker.engine.job.check_where import check_where
+from patchbay_worker.engine.job.compile_hooks import compile_hook, parameter_not_found
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits, TokenBatch, read_inputs
 from patchbay_worker.engine.job.job_spec import EditSpec, HookRequest, JobRequest, RunRequest
+from patchbay_worker.engine.job.loss import Loss, compile_loss
 from patchbay_worker.engine.load import LoadedModel
 from patchbay_worker.errors import error
 from patchbay_worker.hooks.groups import is_enabled
-from patchbay_worker.hooks.match import matching
-from patchbay_worker.hooks.spec import CompiledHook, HookSpec, Route, token_dims
+from patchbay_worker.hooks.spec import GRADIENT_TYPES, CompiledHook
 from patchbay_worker.sharding.expected_shape import check_expected_shape
-from patchbay_worker.sharding.layout import Site, SiteKind
+from patchbay_worker.sharding.mesh import Mesh
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,15 @@ class CompiledRun:
     request: RunRequest
     batch: TokenBatch
     hooks: list[CompiledHook]
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
 class CompiledJob:
-    """`sources` are the python edits, in the order that hooks refer to them."""
+    """`sources` are the python edits and losses, in the order that hooks and runs refer to them."""
 
     request: JobRequest
-    sources: list[tuple[str, EditSpec]]
+    sources: list[EditSpec]
     runs: list[CompiledRun]
     warnings: list[str]
 
@@ -43,110 +44,101 @@ class CompiledJob:
         return bool(self.sources or self.request.modules)
 
 
-def compile_job(request: JobRequest, loaded: LoadedModel, limits: InputLimits, fetch: Fetch, tp: int) -> CompiledJob:
+def compile_job(request: JobRequest, loaded: LoadedModel, limits: InputLimits, fetch: Fetch, mesh: Mesh) -> CompiledJob:
     warnings: list[str] = []
-    sources: list[tuple[str, EditSpec]] = []
-    hooks = [hook for each in request.hooks for hook in _compile_hook(each, loaded, limits.model, sources, tp)]
+    sources: list[EditSpec] = []
+    hooks = [hook for each in request.hooks for hook in compile_hook(each, loaded, limits.model, sources, mesh)]
     for index, name in enumerate(request.parameters):
         if name not in loaded.parameter_names:
-            path = f"return.parameters[{index}]"
-            hint = _did_you_mean(name, sorted(loaded.parameter_names))
-            raise error("PB_PARAMETER_NOT_FOUND", path=path, hint=hint, model=limits.model, parameter=name)
-    runs = [_compile_run(each, hooks, loaded, limits, fetch, tp, warnings) for each in request.runs]
+            raise parameter_not_found(name, f"return.parameters[{index}]", loaded, limits.model)
+    _refuse_idle_training(request)
+    runs = [_compile_run(each, hooks, sources, loaded, limits, fetch, mesh, warnings) for each in request.runs]
     used = {hook.spec.name for run in runs for hook in run.hooks}
-    warnings += [f"{hook.path}: {hook.name} is on in no run" for hook in request.hooks if hook.name not in used]
+    for hook in request.hooks:
+        if hook.name not in used:
+            _refuse_lonely(hook, request.runs)
+            warnings.append(f"{hook.path}: {hook.name} is on in no run")
     return CompiledJob(request, sources, runs, warnings)
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str | None:
-    found = nearest(name, known)
-    return "Did you mean " + " or ".join(f'"{text}"' for text in found) + "?" if found else None
+def _refuse_idle_training(request: JobRequest) -> None:
+    if any(module.trainable for module in request.modules):
+        return
+    for run in request.runs:
+        if run.train is not None:
+            raise error("PB_NOTHING_TO_TRAIN", path=f"{run.path}.mode")
 
 
-def _compile_hook(
-    hook: HookRequest, loaded: LoadedModel, model: str, sources: list[tuple[str, EditSpec]], tp: int
-) -> list[CompiledHook]:
-    """One per module that the name matches, all with the same edit."""
-    if hook.hook_type not in ("forward", "forward_pre"):
-        raise error("PB_NOT_SUPPORTED", path=f"{hook.path}.hookType", what=f"the hook type {hook.hook_type}")
-    if hook.edit_kind not in ("none", "python"):
-        raise error("PB_NOT_SUPPORTED", path=f"{hook.path}.edit.kind", what=f"an edit of kind {hook.edit_kind}")
-    names = matching(hook.module, loaded.module_names)
-    if not names:
-        hint = _did_you_mean(hook.module, loaded.module_names)
-        path = f"{hook.path}.moduleName"
-        raise error("PB_HOOK_MODULE_NOT_FOUND", path=path, hint=hint, model=model, module=hook.module)
-    source = None
-    if hook.edit is not None:
-        source = len(sources)
-        sources.append((hook.name, hook.edit))
-    kind: SiteKind = "forward" if hook.hook_type == "forward" else "forward_pre"
-    spec = HookSpec(
-        name=hook.name,
-        path=hook.path,
-        kind=kind,
-        expected_shape=hook.expected_shape,
-        unpack_idx=hook.unpack_idx,
-        source=source,
-        save=hook.save,
-        where=hook.where,
-        groups=hook.groups,
-    )
-    return [_place(spec, name, loaded, tp) for name in names]
-
-
-def _place(spec: HookSpec, name: str, loaded: LoadedModel, tp: int) -> CompiledHook:
-    leaves = loaded.sites.leaves(name, spec.kind)
-    site = next((site for site in leaves.values() if site.leaf == spec.unpack_idx), None)
-    if site is None and leaves:
-        path = f"{spec.path}.unpackIdx"
-        raise error("PB_UNPACK_INDEX", path=path, module=name, index=spec.unpack_idx, count=len(leaves))
-    reads = spec.edits or spec.save != "none"
-    if site is not None and site.layout.refused and reads:
-        reason = site.layout.reason or f"its layout is {site.layout.kind}"
-        raise error("PB_NOT_SHARDABLE", path=f"{spec.path}.moduleName", module=name, reason=reason)
-    if spec.where is not None and (spec.where.rows or spec.where.positions) and token_dims(site) is None:
-        shape = (
-            f"its shape is {list(site.shape)}" if site is not None else "it was not called when the model was probed"
-        )
-        reason = f"the leading dims must be batch and sequence, {shape}"
-        raise error("PB_WHERE_UNSUPPORTED", path=f"{spec.path}.where", module=name, reason=reason)
-    return CompiledHook(spec, name, loaded.modules[name], leaves, site, _route(spec, site, tp))
-
-
-def _route(spec: HookSpec, site: Site | None, tp: int) -> Route:
-    if not spec.edits:
-        return "none" if spec.save == "none" else "read"
-    replicated = site is not None and site.layout.kind == "replicated"
-    return "broadcast" if replicated and tp > 1 else "root"
+def _refuse_lonely(hook: HookRequest, runs: Sequence[RunRequest]) -> None:
+    """A hook that waits for gradients in a job that computes none would be silently empty."""
+    if hook.hook_type not in GRADIENT_TYPES or any(run.loss is not None for run in runs):
+        return
+    reason = "no run of the job computes any"
+    path = f"{hook.path}.hookType"
+    raise error("PB_GRADIENT_NEEDS_BACKWARD", path=path, hook=hook.name, hookType=hook.hook_type, reason=reason)
 
 
 def _compile_run(
     run: RunRequest,
     hooks: Sequence[CompiledHook],
+    sources: list[EditSpec],
     loaded: LoadedModel,
     limits: InputLimits,
     fetch: Fetch,
-    tp: int,
+    mesh: Mesh,
     warnings: list[str],
 ) -> CompiledRun:
-    if run.mode not in ("forward", "generate"):
-        raise error("PB_NOT_SUPPORTED", path=f"{run.path}.mode", what=f"a run of mode {run.mode}")
     batch = read_inputs(run, loaded.tokenizer, limits, fetch, warnings)
     if run.sampling is not None and batch.ragged:
         _check_ragged_generation(run, batch, loaded, run.sampling.max_new_tokens)
-    enabled = [hook for hook in hooks if is_enabled(hook.spec, run.hooks)]
+    enabled = _enabled(run, hooks)
     sizes = [(len(batch.tokens), batch.width)]
     if run.sampling is not None:
         sizes.append((len(batch.tokens), 1))
     for hook in enabled:
         spec = hook.spec
         if spec.expected_shape is not None and hook.site is not None:
-            check_expected_shape(spec.expected_shape, hook.site, sizes, tp, f"{spec.path}.expectedShape")
-    steps = run.sampling.max_new_tokens if run.sampling is not None else 1
+            check_expected_shape(spec.expected_shape, hook.site, sizes, mesh.tp, f"{spec.path}.expectedShape")
     for spec in {id(hook.spec): hook.spec for hook in enabled}.values():
-        check_where(spec, run.name, batch, steps)
-    return CompiledRun(run, batch, enabled)
+        check_where(spec, run.name, batch, _forward_calls(run))
+    return CompiledRun(run, batch, enabled, _compile_loss(run, batch, sources, loaded, limits))
+
+
+def _forward_calls(run: RunRequest) -> int:
+    if run.sampling is not None:
+        return run.sampling.max_new_tokens
+    return run.train.steps if run.train is not None else 1
+
+
+def _enabled(run: RunRequest, hooks: Sequence[CompiledHook]) -> list[CompiledHook]:
+    """Hooks of gradients are off in runs without gradients, unless one is asked for by its name."""
+    enabled = []
+    for hook in hooks:
+        spec = hook.spec
+        if not is_enabled(spec, run.hooks):
+            continue
+        if run.loss is not None or not spec.of_gradients:
+            enabled.append(hook)
+        elif run.hooks.names is not None:
+            path = f"{run.path}.hooks.names[{run.hooks.names.index(spec.name)}]"
+            reason = f"run {run.name} of mode {run.mode} computes none"
+            raise error("PB_GRADIENT_NEEDS_BACKWARD", path=path, hook=spec.name, hookType=spec.hook_type, reason=reason)
+    return enabled
+
+
+def _compile_loss(
+    run: RunRequest, batch: TokenBatch, sources: list[EditSpec], loaded: LoadedModel, limits: InputLimits
+) -> Loss | None:
+    if run.loss is None:
+        return None
+    path, source = f"{run.path}.loss", None
+    if run.loss["kind"] == "python":
+        source = len(sources)
+        sources.append(EditSpec(f"loss of {run.name}", run.loss["source"], run.loss["entry"], path, arguments=3))
+    if run.train is not None and run.train.optimizer["kind"] != "sgd" and "momentum" in run.train.optimizer:
+        path = f"{run.path}.optimizer.momentum"
+        raise error("PB_DOCUMENT_INVALID", path=path, reason="momentum belongs to the optimizer sgd")
+    return compile_loss(run.loss, run.name, path, batch, loaded.tokenizer, limits, source)
 
 
 def _check_ragged_generation(run: RunRequest, batch: TokenBatch, loaded: LoadedModel, new_tokens: int) -> None:

@@ -37,6 +37,35 @@ class TokenBatch:
 
 
 @dataclass(frozen=True)
+class Share:
+    """The rows of one data parallel copy: `real` of the job's, from row `start` on, then copies of row 0 as padding."""
+
+    batch: TokenBatch
+    start: int
+    real: int
+    padded_rows: int  # of all copies
+
+
+def share_of(batch: TokenBatch, copy: int, copies: int) -> Share:
+    """Equal shares, in order."""
+    rows = len(batch.tokens)
+    if copies == 1:
+        return Share(batch, 0, rows, rows)
+    size = -(-rows // copies)
+    start = copy * size
+    chosen = [row if row < rows else 0 for row in range(start, start + size)]
+    part = TokenBatch(
+        tokens=[batch.tokens[row] for row in chosen],
+        lengths=[batch.lengths[row] for row in chosen],
+        width=batch.width,
+        input_ids=batch.input_ids[chosen],
+        attention_mask=batch.attention_mask[chosen],
+        position_ids=batch.position_ids[chosen],
+    )
+    return Share(part, start, max(0, min(size, rows - start)), size * copies)
+
+
+@dataclass(frozen=True)
 class InputLimits:
     model: str
     vocabulary: int

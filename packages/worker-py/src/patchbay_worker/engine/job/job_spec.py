@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from patchbay_worker.hooks.groups import ALL, HookSelection
-from patchbay_worker.hooks.spec import Span, Where
+from patchbay_worker.hooks.spec import HookType, Span, Where
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class EditSpec:
-    """A python edit: text, or {"artifact": digest} to fetch."""
+    """A python edit or loss: text, or {"artifact": digest} to fetch. `name` is the hook's, for messages."""
 
+    name: str
     source: str | Json
     entry: str
     path: str
+    arguments: int = 4
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class HookRequest:
     name: str
     path: str
     module: str
-    hook_type: str
+    hook_type: HookType
     expected_shape: tuple[int | None, ...] | None
     unpack_idx: int
     edit: EditSpec | None
@@ -38,6 +40,7 @@ class HookRequest:
     save: Literal["pre", "post", "none"]
     where: Where | None
     groups: frozenset[str]
+    dp_dim: int | None
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,16 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Train:
+    """Of a training run; `optimizer` as in the document."""
+
+    steps: int
+    optimizer: Json
+
+
+@dataclass(frozen=True)
 class RunRequest:
-    """`sampling` is there for `generate` only."""
+    """`sampling` is there for `generate` only, `loss` for `backward` and `train`."""
 
     name: str
     path: str
@@ -61,6 +72,8 @@ class RunRequest:
     logits: Literal["none", "last", "all"]
     top_k: int
     sampling: Sampling | None
+    loss: Json | None = None
+    train: Train | None = None
 
 
 @dataclass(frozen=True)
@@ -104,20 +117,21 @@ def _module(name: str, value: Json) -> ModuleRequest:
 
 
 def _hook(index: int, value: Json) -> HookRequest:
-    edit = value["edit"]
-    expected = value["expectedShape"]
+    edit, name = value["edit"], value["name"]
+    expected, path = value["expectedShape"], f"hooks[{index}]"
     return HookRequest(
-        name=value["name"],
-        path=f"hooks[{index}]",
+        name=name,
+        path=path,
         module=value["moduleName"],
         hook_type=value["hookType"],
         expected_shape=tuple(expected) if expected is not None else None,
         unpack_idx=value["unpackIdx"],
-        edit=EditSpec(edit["source"], edit["entry"], f"hooks[{index}].edit") if edit["kind"] == "python" else None,
+        edit=EditSpec(name, edit["source"], edit["entry"], f"{path}.edit") if edit["kind"] == "python" else None,
         edit_kind=edit["kind"],
         save=value["save"],
         where=_where(value.get("where")),
         groups=frozenset(value["groups"]),
+        dp_dim=value.get("dpDim"),
     )
 
 
@@ -149,6 +163,8 @@ def _run(index: int, value: Json) -> RunRequest:
         logits=wanted["logits"],
         top_k=wanted["topK"],
         sampling=Sampling(value["maxNewTokens"], value["temperature"], value["topP"]) if generates else None,
+        loss=value.get("loss"),
+        train=Train(value["steps"], value["optimizer"]) if value["mode"] == "train" else None,
     )
 
 

@@ -38,14 +38,22 @@ class PreparedJob:
         if sandbox is not None:
             sandbox.kill(reason)
 
+    def hold(self, sandbox: SandboxJob) -> SandboxJob:
+        """From now on a cancel ends the sandbox too; also one that came just before."""
+        self.sandbox = sandbox
+        if self.cancel_reason is not None:
+            sandbox.kill(self.cancel_reason)
+        return sandbox
+
     def discard(self) -> None:
         if self.sandbox is not None:
             self.sandbox.close()
             self.sandbox = None
 
 
-def open_sandbox(compiled: CompiledJob, pool: SandboxPool, fetch: Fetch) -> SandboxJob:
+def open_sandbox(prepared: PreparedJob, pool: SandboxPool, vocabulary: int) -> None:
     """Takes a process from the pool and gives it the job's modules and sources."""
+    compiled, fetch = prepared.compiled, prepared.context.fetch_artifact
     request = compiled.request
     limits = SandboxLimits(
         edit_timeout_s=request.edit_timeout_s,
@@ -54,27 +62,31 @@ def open_sandbox(compiled: CompiledJob, pool: SandboxPool, fetch: Fetch) -> Sand
     )
     modules = [_module(each, fetch) for each in request.modules]
     sources = [
-        EditSource(name=name, source=_text(edit.source, f"{edit.path}.source", fetch), entry=edit.entry)
-        for name, edit in compiled.sources
+        EditSource(edit.name, _text(edit.source, f"{edit.path}.source", fetch), edit.entry, edit.arguments)
+        for edit in compiled.sources
     ]
-    job = pool.acquire(limits)
+    job = prepared.hold(pool.acquire(limits))
     try:
-        job.ensure_capacity(_largest_tensor(compiled))
+        job.ensure_capacity(_largest_tensor(compiled, vocabulary))
         job.init(seed=request.seed, modules=modules, sources=sources)
     except BaseException:
-        job.close()
+        prepared.discard()
         raise
-    return job
 
 
-def _largest_tensor(compiled: CompiledJob) -> int:
-    """Bytes of the largest tensor that an edit of this job can meet."""
-    sizes = (
+def _largest_tensor(compiled: CompiledJob, vocabulary: int) -> int:
+    """Bytes of the largest tensor that an edit or a loss of this job can meet."""
+    sizes = [
         _bytes(hook, len(run.batch.tokens), run.batch.width)
         for run in compiled.runs
         for hook in run.hooks
         if hook.spec.edits
-    )
+    ]
+    sizes += [
+        ELEMENT_BYTES * run.batch.input_ids.numel() * vocabulary
+        for run in compiled.runs
+        if run.loss is not None and run.loss.source is not None
+    ]
     return max(sizes, default=0)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from patchbay_worker.engine.config import JobOutput
 from patchbay_worker.engine.job.tokens import TokenTexts
-from patchbay_worker.engine.run.run_context import RunOutput
+from patchbay_worker.engine.run.run_output import RunOutput
+from patchbay_worker.hooks.capture import ACTIVATIONS, GRADIENTS, Capture
 from patchbay_worker.sandbox.collect import SandboxResult
 
 OUTPUTS = "outputs.safetensors"
@@ -44,7 +45,8 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
     }
     files = {
         OUTPUTS: outputs,
-        "activations.safetensors": {each.key: each.tensor for each in captures if each.tensor is not None},
+        ACTIVATIONS: _captured(captures, ACTIVATIONS),
+        GRADIENTS: _captured(captures, GRADIENTS),
         "save_ctx.safetensors": dict(sandbox.tensors) if sandbox is not None else {},
         "modules.safetensors": dict(sandbox.modules) if sandbox is not None else {},
         "parameters.safetensors": dict(parts.parameters),
@@ -54,6 +56,10 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
         files={name: tensors for name, tensors in files.items() if tensors},
         logs=sandbox.logs if sandbox is not None else "",
     )
+
+
+def _captured(captures: list[Capture], file: str) -> dict[str, Tensor]:
+    return {each.key: each.tensor for each in captures if each.tensor is not None and each.file == file}
 
 
 def _run_result(output: RunOutput, texts: TokenTexts, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -68,6 +74,10 @@ def _run_result(output: RunOutput, texts: TokenTexts, tensors: dict[str, Tensor]
         result["logits"] = {"tensor": key, "file": OUTPUTS}
     if request.top_k and output.next_logits is not None:
         result["topK"] = _top(output.next_logits, request.top_k, texts)
+    if output.loss is not None:
+        result["loss"] = output.loss
+    if output.losses is not None:
+        result["losses"] = output.losses
     if output.generated is not None:
         result["generatedTokenIds"] = output.generated
         result["stopReasons"] = output.stop_reasons

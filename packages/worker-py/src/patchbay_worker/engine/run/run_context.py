@@ -1,28 +1,29 @@
 """What the runs of one job share on one rank: the model, the editor, the points at which all ranks agree to go on.
 
-Not here: how a run calls the model (run_forward.py, run_generate.py).
+Not here: how a run calls the model (run_forward.py, run_generate.py, run_backward.py, run_train.py).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from patchbay_worker.engine.job.compile_job import CompiledRun
+from patchbay_worker.engine.job.inputs import Share, share_of
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import LoadedModel
+from patchbay_worker.engine.pipeline.bring_home import bring_home
+from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
-from patchbay_worker.hooks.active_hook import ActiveHook
-from patchbay_worker.hooks.attach import attached
-from patchbay_worker.hooks.capture import Capture, CaptureLog
+from patchbay_worker.hooks.attach import Active, attached
+from patchbay_worker.hooks.capture import CaptureLog
 from patchbay_worker.hooks.editor import Editor
-from patchbay_worker.hooks.scope import RunScope
+from patchbay_worker.hooks.scope import Rows, RunScope
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -54,41 +55,38 @@ class JobRun:
         """By its own fault, not because the job's time ran out under it."""
         return self.editor.error is not None and self.editor.error.code != "PB_EDIT_TIMEOUT"
 
+    def share(self, run: CompiledRun) -> Share:
+        """The rows that this rank's copy runs."""
+        return share_of(run.batch, self.world.copy, self.world.mesh.dp)
+
     def agree_to_go_on(self) -> bool:
         """Every rank asks at the same points; the root decides for all."""
         (stop,) = self.world.agree([int(self.world.is_root and self.must_stop())], count=1)
         return not stop
 
 
-@dataclass
-class RunOutput:
-    """What a run leaves on the root. `next_logits` are [B, V]: those that follow the last real token of each row."""
-
-    run: CompiledRun
-    captures: list[Capture] = field(default_factory=list)
-    reports: list[dict[str, Any]] = field(default_factory=list)
-    next_logits: Tensor | None = None
-    all_logits: Tensor | None = None
-    generated: list[list[int]] | None = None
-    stop_reasons: list[str] | None = None
-    forward_ms: float = 0.0
-
-
-def with_hooks(job: JobRun, run: CompiledRun, body: Callable[[RunScope, RunOutput], None]) -> RunOutput:
-    """Runs `body` with the run's hooks on, waits for the reads, and leaves no hook behind."""
+def with_hooks(
+    job: JobRun, run: CompiledRun, body: Callable[[RunScope, RunOutput], None], *, differentiated: bool = False
+) -> RunOutput:
+    """Runs `body` with the run's hooks on, waits for the reads, and leaves no hook and no graph behind."""
     output = RunOutput(run)
     captures = CaptureLog(job.world.read)
-    scope = RunScope(run.request.name, job.world.edit, job.editor, captures)
+    rows = Rows(len(run.batch.tokens), job.share(run).padded_rows)
+    scope = RunScope(run.request.name, job.world.edit, job.editor, captures, rows)
+    own = [hook for hook in run.hooks if hook.stage == job.world.stage]
     started = time.perf_counter()
-    with torch.no_grad(), attached(run.hooks, scope) as active:
+    with torch.set_grad_enabled(differentiated), attached(own, scope) as active:
         body(scope, output)
     captures.finish()
     output.forward_ms = (time.perf_counter() - started) * 1e3
     _close(active, output, captures)
+    bring_home(job.world, output)
+    if differentiated and job.world.is_root:  # no stage is in its backward pass any more
+        job.editor.tell(lambda sandbox: sandbox.release())
     return output
 
 
-def _close(active: list[ActiveHook], output: RunOutput, captures: CaptureLog) -> None:
+def _close(active: list[Active], output: RunOutput, captures: CaptureLog) -> None:
     for hook in active:
         hook.finish()
     output.captures = captures.captures

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from patchbay_worker.engine.job.compile_job import CompiledRun
 from patchbay_worker.engine.job.job_spec import Sampling
-from patchbay_worker.engine.run.run_context import JobRun, RunOutput, with_hooks
+from patchbay_worker.engine.run.run_context import JobRun, with_hooks
+from patchbay_worker.engine.run.run_forward import all_rows, prompt_view
+from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.engine.run.sampling import Sampler
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.selection import TokenView
@@ -36,13 +38,13 @@ class Generation:
         self.job = job
         self.run = run
         self.limit = sampling.max_new_tokens
-        batch = run.batch
-        rows = len(batch.tokens)
+        self.share = job.share(run)
+        batch, rows = self.share.batch, len(run.batch.tokens)
         self.sampler = Sampler(sampling, seed)
         self.ends = end_tokens(job.loaded.model)
         self.done = [False] * rows
         self.generated: list[list[int]] = [[] for _ in range(rows)]
-        room = torch.ones(rows, self.limit, dtype=batch.attention_mask.dtype, device=job.world.device)
+        room = torch.ones(len(batch.tokens), self.limit, dtype=batch.attention_mask.dtype, device=job.world.device)
         self.mask = torch.cat([batch.attention_mask, room], dim=1)
         self.lengths = torch.tensor(batch.lengths, device=job.world.device)
         self.next_logits: Tensor | None = None  # of each row, as long as it was not finished
@@ -62,40 +64,44 @@ class Generation:
             output.stop_reasons = ["eos" if done else "length" for done in self.done]
 
     def _prompt(self, scope: RunScope) -> tuple[Tensor, Any]:
-        batch = self.run.batch
-        rows = len(batch.tokens)
-        scope.begin_call(TokenView(0, batch.tokens, [0] * rows, batch.width, batch.lengths, self.job.world.device))
+        batch = self.share.batch
+        scope.begin_call(prompt_view(self.job, self.run, 0))
         result = self.job.loaded.forward(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=True,
         )
-        return result.logits[torch.arange(rows, device=self.lengths.device), self.lengths - 1], result.past_key_values
+        rows = torch.arange(len(batch.tokens), device=self.lengths.device)
+        return result.logits[rows, self.lengths - 1], result.past_key_values
 
     def _step(self, scope: RunScope, step: int, tokens: list[int], cache: Any) -> tuple[Tensor, Any]:
-        batch = self.run.batch
+        lengths = self.run.batch.lengths
         seen = [[] if done else [token] for done, token in zip(self.done, tokens, strict=True)]
-        start = [length + step - 1 for length in batch.lengths]
-        scope.begin_call(TokenView(step, seen, start, 1, batch.lengths, self.job.world.device))
+        start = [length + step - 1 for length in lengths]
+        scope.begin_call(TokenView(step, seen, start, 1, lengths, self.job.world.device))
+        share = self.share
+        own = [tokens[row if row < len(tokens) else 0] for row in range(share.start, share.start + len(self.lengths))]
         result = self.job.loaded.forward(
-            input_ids=torch.tensor(tokens, device=self.lengths.device)[:, None],
-            attention_mask=self.mask[:, : batch.width + step],
+            input_ids=torch.tensor(own, device=self.lengths.device)[:, None],
+            attention_mask=self.mask[:, : share.batch.width + step],
             position_ids=(self.lengths + (step - 1))[:, None],
             past_key_values=cache,
             use_cache=True,
         )
         return result.logits[:, -1], result.past_key_values
 
-    def _choose(self, logits: Tensor, step: int) -> list[int] | None:
-        """The tokens of this step on every rank, or None when the job stops."""
+    def _choose(self, own_logits: Tensor, step: int) -> list[int] | None:
+        """The tokens of this step, of all copies, on every rank; or None when the job stops."""
         world = self.job.world
-        count = 1 + len(self.done)
-        message = [STOP if self.job.must_stop() else 0, *self.sampler.next_tokens(logits)] if world.is_root else []
-        flag, *tokens = world.agree(message, count=count)
+        logits = all_rows(self.job, self.run, own_logits)
+        message = []
+        if logits is not None:
+            message = [STOP if self.job.must_stop() else 0, *self.sampler.next_tokens(logits)]
+        flag, *tokens = world.agree(message, count=1 + len(self.done))
         if flag == STOP:
             return None
-        if world.is_root:
+        if logits is not None:
             self._remember(logits)
         active = [row for row, done in enumerate(self.done) if not done]
         for row in active:

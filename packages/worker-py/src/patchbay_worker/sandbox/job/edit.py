@@ -31,18 +31,37 @@ def current_module(facts: Mapping[str, Any]) -> CurrentModule:
 
 
 def run_edit(
-    function: Callable[..., Any], module: CurrentModule, inputs: Tensor, save_ctx: object, modules: object
+    function: Callable[..., Any],
+    module: CurrentModule,
+    inputs: Tensor,
+    save_ctx: object,
+    modules: object,
+    *,
+    gradient: bool,
 ) -> Tensor:
-    """Calls the function without gradients and returns a plain tensor of the shape and dtype of `inputs`."""
+    """Calls the function and returns a plain tensor of the shape and dtype of `inputs`, with its graph if asked for."""
     shape, dtype = inputs.shape, inputs.dtype  # taken before: the edit may change `inputs` in place
-    with torch.no_grad():
-        result = function(module, inputs, save_ctx, modules)
-    if not isinstance(result, Tensor):
-        raise Refusal("returned", type=type(result).__qualname__)
-    if result.device.type != "cpu" or result.layout is not torch.strided or result.is_quantized:
-        raise Refusal("returned", type=f"a tensor on {result.device} with layout {result.layout}")
+    with torch.set_grad_enabled(gradient):
+        result = _plain(function(module, inputs, save_ctx, modules))
     if result.shape != shape:
         raise Refusal("shape", expected=list(shape), actual=list(result.shape))
     if result.dtype != dtype:
         raise Refusal("dtype", expected=name_of(dtype), actual=name_of(result.dtype))
-    return result.detach()
+    return result if gradient else result.detach()
+
+
+def run_loss(function: Callable[..., Any], logits: Tensor, save_ctx: object, modules: object) -> Tensor:
+    """Calls a loss function under gradients; it must give one number."""
+    with torch.enable_grad():
+        result = _plain(function(logits, save_ctx, modules))
+    if result.numel() != 1 or not result.is_floating_point():
+        raise Refusal("shape", expected=[], actual=list(result.shape))
+    return result.reshape(()).to(logits.dtype)
+
+
+def _plain(result: object) -> Tensor:
+    if not isinstance(result, Tensor):
+        raise Refusal("returned", type=type(result).__qualname__)
+    if result.device.type != "cpu" or result.layout is not torch.strided or result.is_quantized:
+        raise Refusal("returned", type=f"a tensor on {result.device} with layout {result.layout}")
+    return result

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from patchbay_worker.sandbox.job import jail
 from patchbay_worker.sandbox.job.arena import JobArena
-from patchbay_worker.sandbox.job.edit import current_module, run_edit
+from patchbay_worker.sandbox.job.edit import current_module, run_edit, run_loss
 from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
+from patchbay_worker.sandbox.job.graphs import Graphs
 from patchbay_worker.sandbox.job.log import redirect_output
 from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
+from patchbay_worker.sandbox.job.training import Training
 from patchbay_worker.sandbox.job.user_code import describe, fit_message, load_function
 from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
 from patchbay_worker.sandbox.wire.message import (
@@ -42,7 +44,6 @@ from patchbay_worker.sandbox.wire.message import (
 
 SOCKET_FD: Final = 3
 LOG_FD: Final = 1
-EDIT_ARGUMENTS: Final = 4
 
 Reply = tuple[Kind, tuple[TensorRecord, ...], dict[str, Any]]
 DONE: Final[Reply] = (Kind.OK, (), {})
@@ -67,7 +68,7 @@ def _rehearse() -> None:
     fd = os.memfd_create("patchbay-rehearsal")
     os.ftruncate(fd, size)
     server = JobServer(JobArena(fd, size), size)
-    source = {"name": "rehearsal", "source": "def edit(a, b, c, d):\n    return b * 2", "entry": "edit"}
+    source = {"name": "rehearsal", "source": "def edit(a, b, c, d):\n    return b * 2", "entry": "edit", "arguments": 4}
     record = TensorRecord(torch.float32, (16, 16), IN_OFFSET)
     server.answer(encode(Kind.SEED, 0, (), {"seed": 0}))
     server.answer(encode(Kind.SOURCE, 0, (), source))
@@ -98,6 +99,8 @@ class JobServer:
         self._save_ctx = SaveContext()
         self._functions: list[Callable[..., Any]] = []
         self._exports: list[Tensor] = []
+        self._graphs = Graphs()
+        self._training = Training(self._modules)
         self._handlers: dict[Kind, Callable[[Message], Reply]] = {
             Kind.SEED: self._seed,
             Kind.MODULE: self._module,
@@ -105,6 +108,11 @@ class JobServer:
             Kind.EDIT: self._edit,
             Kind.COLLECT: self._collect,
             Kind.FETCH: self._fetch,
+            Kind.BACKWARD: self._backward,
+            Kind.RELEASE: self._release,
+            Kind.LOSS: self._loss,
+            Kind.OPTIMIZER: self._optimizer,
+            Kind.STEP: self._step,
         }
 
     def answer(self, data: bytes) -> bytes:
@@ -136,7 +144,7 @@ class JobServer:
 
     def _source(self, request: Message) -> Reply:
         body = request.body
-        self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], EDIT_ARGUMENTS))
+        self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], body["arguments"]))
         return DONE
 
     def _edit(self, request: Message) -> Reply:
@@ -148,7 +156,37 @@ class JobServer:
         inputs = self._arena.input(request.records[0])
         function = self._functions[request.body["source"]]
         module = current_module(request.body["module"])
-        return self._arena.place(run_edit(function, module, inputs, self._save_ctx, self._modules))
+        graph = request.body.get("graph")
+        if graph is None:
+            return self._arena.place(run_edit(function, module, inputs, self._save_ctx, self._modules, gradient=False))
+        entered = self._graphs.enter(graph, inputs)
+        result = run_edit(function, module, entered, self._save_ctx, self._modules, gradient=True)
+        self._graphs.keep(graph, result)
+        return self._arena.place(result.detach())
+
+    def _loss(self, request: Message) -> Reply:
+        logits = self._graphs.enter(request.body["graph"], self._arena.input(request.records[0]))
+        value = run_loss(self._functions[request.body["source"]], logits, self._save_ctx, self._modules)
+        self._graphs.keep(request.body["graph"], value)
+        return Kind.TENSOR, (self._arena.place(value.detach()),), {}
+
+    def _backward(self, request: Message) -> Reply:
+        gradient = self._arena.input(request.records[0])
+        result = self._graphs.backward(request.body["graph"], gradient.clone())
+        return Kind.TENSOR, (self._arena.place(result.detach()),), {}
+
+    def _release(self, _: Message) -> Reply:
+        self._graphs.release()
+        return DONE
+
+    def _optimizer(self, request: Message) -> Reply:
+        self._training.begin(request.body)
+        return DONE
+
+    def _step(self, _: Message) -> Reply:
+        self._graphs.release()
+        self._training.step()
+        return DONE
 
     def _collect(self, request: Message) -> Reply:
         body = request.body

@@ -42,6 +42,11 @@ class Kind(IntEnum):
     EDIT = 5
     COLLECT = 6
     FETCH = 7
+    BACKWARD = 8
+    RELEASE = 9
+    LOSS = 10
+    OPTIMIZER = 11
+    STEP = 12
     OK = 64
     TENSOR = 65
     ERROR = 66

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from patchbay_worker.cluster.control import BrokenFrame, Frame, FrameParser, FrameSocket
+from patchbay_worker.frames import BrokenFrame, Frame, FrameParser, FrameSocket
 
 FRAMES = [Frame("execute", {"job": "ä", "attempt": 1}, b"\x00body"), Frame("ping"), Frame("done", {}, b"x" * 5000)]
 STREAM = b"".join(frame.encode() for frame in FRAMES)

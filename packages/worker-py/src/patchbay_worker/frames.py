@@ -1,5 +1,5 @@
-"""Frames between a supervisor and its ranks: 4 bytes length of the header, 4 bytes length of the body (little endian),
-header as JSON, body as it is. Used by both sides. Not here: what a frame means.
+"""Frames over TCP between processes of one gang: 4 bytes length of the header, 4 bytes length of the body (little
+endian), header as JSON, body as it is. Used by both sides. Not here: what a frame means.
 """
 
 from __future__ import annotations

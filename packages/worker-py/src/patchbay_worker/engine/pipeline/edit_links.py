@@ -1,0 +1,181 @@
+"""One sandbox for all stages: the edit roots of later stages reach the home rank's over TCP, on a thread of its own,
+since the home rank's job thread waits inside of the model while a later stage runs.
+
+`save_ctx`, `modules` and the optimiser are one per job that way. Every connection shows the gang's token first.
+Not here: what an edit is (sandbox/), when it runs (hooks/).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
+
+import safetensors.torch
+from torch import Tensor
+
+from patchbay_worker.engine.world import World
+from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.frames import BrokenFrame, Frame, FrameSocket
+from patchbay_worker.hooks.editor import Editor
+from patchbay_worker.sandbox.client import SandboxJob
+
+CONNECT_S: Final = 30.0
+
+
+class EditLinks:
+    """Made by every rank together; `editor` then gives each rank what its hooks need."""
+
+    def __init__(self, world: World, host: str) -> None:
+        self._world = world
+        self._service: _Service | None = None
+        self._home: RemoteSandbox | None = None
+        if world.mesh.pp == 1:
+            return
+        if world.is_root:
+            self._service = _Service(host)
+        meeting = json.loads(world.share_bytes(self._service.meeting() if self._service is not None else None))
+        if world.edit.is_root and not world.is_root:
+            self._home = RemoteSandbox(meeting["host"], meeting["port"], meeting["token"])
+        if self._service is not None:
+            self._service.accept(world.mesh.pp - 1)
+
+    def editor(self, sandbox: SandboxJob | None, deadline_s: float | None) -> Editor:
+        """For one job. `sandbox` is there on the home rank only."""
+        if self._home is not None:
+            return Editor(self._home, deadline_s, stage=self._world.stage, on_poison=self._home.poison)
+        editor = Editor(sandbox, deadline_s)
+        if self._service is not None:
+            self._service.editor = editor
+        return editor
+
+    def close(self) -> None:
+        for each in (self._service, self._home):
+            if each is not None:
+                each.close()
+
+
+class _Service:
+    """The home rank's end: one thread per later stage."""
+
+    def __init__(self, host: str) -> None:
+        self.editor: Editor | None = None
+        self._token = secrets.token_urlsafe(24)
+        self._listener = socket.create_server((host, 0))
+        self._listener.settimeout(CONNECT_S)
+        self._connections: list[socket.socket] = []
+
+    def meeting(self) -> bytes:
+        host, port = self._listener.getsockname()[:2]
+        return json.dumps({"host": host, "port": port, "token": self._token}).encode()
+
+    def accept(self, count: int) -> None:
+        while len(self._connections) < count:
+            connection, _ = self._listener.accept()
+            connection.settimeout(CONNECT_S)
+            link = FrameSocket(connection)
+            if not self._is_ours(link):
+                connection.close()
+                continue
+            connection.settimeout(None)
+            self._connections.append(connection)
+            threading.Thread(target=self._serve, args=(link,), name="edit-service", daemon=True).start()
+        self._listener.close()
+
+    def _is_ours(self, link: FrameSocket) -> bool:
+        try:
+            hello = link.receive()
+        except (OSError, BrokenFrame):
+            return False
+        return hello is not None and hmac.compare_digest(str(hello.fields.get("token")), self._token)
+
+    def _serve(self, link: FrameSocket) -> None:
+        try:
+            while (frame := link.receive()) is not None:
+                link.send(self._answer(frame))
+        except OSError:
+            return  # the gang ends; its supervisor hears of that by itself
+
+    def _answer(self, frame: Frame) -> Frame:
+        editor = self.editor
+        if editor is None:
+            return _failure(error("PB_INTERNAL", reason="an edit of a stage outside of any job"))
+        try:
+            if frame.type == "poison":
+                editor.poison(PatchbayError.from_json(json.loads(frame.body)))
+                return Frame("done")
+            tensor, fields = _tensor(frame.body), frame.fields
+            if frame.type == "edit":
+                result = editor.ask(lambda sandbox, left: sandbox.edit(tensor=tensor, timeout_s=left, **fields))
+            else:
+                shape = tuple(fields.pop("shape"))
+                result = editor.ask(
+                    lambda sandbox, left: sandbox.backward(gradient=tensor, shape=shape, timeout_s=left, **fields)
+                )
+        except PatchbayError as problem:
+            return _failure(problem)
+        return Frame("done", body=_bytes(result))
+
+    def close(self) -> None:
+        for each in (self._listener, *self._connections):
+            each.close()
+
+
+class RemoteSandbox:
+    """The sandbox as an edit root of a later stage sees it. The home rank keeps the deadlines."""
+
+    def __init__(self, host: str, port: int, token: str) -> None:
+        self._socket = socket.create_connection((host, port), timeout=CONNECT_S)
+        self._socket.settimeout(None)
+        self._link = FrameSocket(self._socket)
+        self._link.send(Frame("hello", {"token": token}))
+
+    def edit(
+        self,
+        *,
+        source: int,
+        tensor: Tensor,
+        current_module: Mapping[str, Any],
+        graph: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Tensor:
+        fields = {"source": source, "current_module": dict(current_module), "graph": graph}
+        return _tensor(self._ask(Frame("edit", fields, _bytes(tensor))))
+
+    def backward(
+        self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
+    ) -> Tensor:
+        fields = {"source": source, "graph": graph, "shape": list(shape)}
+        return _tensor(self._ask(Frame("backward", fields, _bytes(gradient))))
+
+    def poison(self, reason: PatchbayError) -> None:
+        """Tells the home rank, which decides for all where the job ends."""
+        self._ask(Frame("poison", body=json.dumps(reason.to_json()).encode()))
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _ask(self, frame: Frame) -> bytes:
+        self._link.send(frame)
+        answer = self._link.receive()
+        if answer is None:
+            raise error("PB_SANDBOX_FAILED", reason="the home rank has closed the connection")
+        if answer.type == "failed":
+            raise PatchbayError.from_json(json.loads(answer.body))
+        return answer.body
+
+
+def _failure(problem: PatchbayError) -> Frame:
+    return Frame("failed", body=json.dumps(problem.to_json()).encode())
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return safetensors.torch.save({"value": tensor.detach().cpu().contiguous()})
+
+
+def _tensor(data: bytes) -> Tensor:
+    return safetensors.torch.load(data)["value"]

@@ -1,0 +1,97 @@
+"""A pipeline stage that gradients can pass: transformers' own sends and receives without autograd.
+
+A later stage's gradient goes back where its input came from. On every stage but the last, `backward` starts the pass
+when the loss has been differentiated there. Not here: which layers a stage owns (transformers).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers.distributed.pipeline_parallel import PipelineStage
+
+
+class _Receive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, stage: Stage, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        ctx.stage = stage
+        received = PipelineStage.communicate(stage, "recv_forward", device=like.device, dtype=like.dtype, shape=shape)
+        assert received is not None, "only a stage with one before it receives"
+        return received
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        stage: Stage = ctx.stage
+        dist.send(stage.on_wire(gradient), group_dst=stage.pp_prev_rank, group=stage.pp_group)
+        return None, None, None, None
+
+
+class _Send(torch.autograd.Function):
+    """Gives a number that stands for what later stages make of the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, value: Tensor, stage: Stage) -> Tensor:
+        ctx.stage = stage
+        ctx.save_for_backward(value)
+        PipelineStage.communicate(stage, "send_forward", device=value.device, dtype=value.dtype, tensor=value)
+        return anchor.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _gradient: Tensor) -> Any:
+        stage: Stage = ctx.stage
+        (value,) = ctx.saved_tensors
+        buffer = torch.empty_like(stage.on_wire(value))
+        dist.recv(buffer, group_src=stage.pp_next_rank, group=stage.pp_group)
+        return None, buffer.to(value.device), None
+
+
+class Stage(PipelineStage):
+    """Takes the place of the stage that transformers has put into a model."""
+
+    def __init__(self, theirs: PipelineStage) -> None:
+        vars(self).update(vars(theirs))
+        self._sent: Tensor | None = None
+
+    def on_wire(self, value: Tensor) -> Tensor:
+        return (value.cpu() if self.comm_on_cpu else value).contiguous()
+
+    def communicate(
+        self,
+        operation: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        tensor: Tensor | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Tensor | None:
+        """As transformers calls it, with a graph when gradients are on."""
+        if not torch.is_grad_enabled():
+            plain: Tensor | None = super().communicate(
+                operation, device=device, dtype=dtype, tensor=tensor, shape=shape
+            )
+            return plain
+        anchor = torch.zeros((), requires_grad=True)  # both ends of a way must take part in the backward pass
+        if operation == "recv_forward":
+            like = torch.empty(0, dtype=dtype, device=device)
+            received: Tensor = _Receive.apply(anchor, self, shape, like)  # type: ignore[no-untyped-call]
+            return received
+        self._sent = _Send.apply(anchor, tensor, self)  # type: ignore[no-untyped-call]
+        return None
+
+    def broadcast_from_last(self, tensor: Tensor | None, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The last stage's logits on every stage; only there they have a graph."""
+        known = tensor.detach() if tensor is not None else None
+        told: Tensor = super().broadcast_from_last(known, dtype=dtype, device=device)
+        return told if tensor is None else tensor
+
+    def backward(self) -> None:
+        """Waits for the gradient of what was sent and goes on with it; nothing to do on the last stage."""
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            torch.autograd.backward(sent)

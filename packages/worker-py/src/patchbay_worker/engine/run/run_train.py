@@ -1,0 +1,65 @@
+"""Trains the modules of a job through the frozen model: forward, loss, backward, one step, again on the same inputs.
+
+The optimiser lives with the modules in the sandbox (sandbox/job/training.py). Hooks see every step; their rows carry
+it, and `where.steps` chooses. Not here: the loss (engine/job/loss.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from patchbay_worker.engine.job.compile_job import CompiledRun
+from patchbay_worker.engine.job.job_spec import Train
+from patchbay_worker.engine.job.loss import Loss
+from patchbay_worker.engine.run.run_backward import differentiate
+from patchbay_worker.engine.run.run_context import JobRun, with_hooks
+from patchbay_worker.engine.run.run_output import RunOutput
+from patchbay_worker.hooks.scope import RunScope
+
+PROGRESS_S: Final = 0.1
+
+
+def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOutput:
+    progress = _Progress(job, run.request.name, train.steps)
+
+    def body(scope: RunScope, output: RunOutput) -> None:
+        output.losses = []
+        if job.world.is_root:
+            job.editor.tell(lambda sandbox: sandbox.begin_training(_torch_options(train.optimizer)))
+        for step in range(train.steps):
+            if step > 0 and not job.agree_to_go_on():
+                return
+            _, value = differentiate(job, run, scope, loss, step=step)
+            if job.world.is_root:
+                job.editor.tell(lambda sandbox: sandbox.step())
+                output.losses.append(value)
+                progress.tell(output.losses)
+
+    return with_hooks(job, run, body, differentiated=True)
+
+
+def _torch_options(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"weightDecay": "weight_decay"}
+    return {names.get(key, key): value for key, value in optimizer.items()}
+
+
+class _Progress:
+    """The loss curve as events, at most ten a second; the last step is always told."""
+
+    def __init__(self, job: JobRun, run: str, steps: int) -> None:
+        self._job = job
+        self._run = run
+        self._steps = steps
+        self._next = 0.0
+
+    def tell(self, losses: list[float]) -> None:
+        now = time.monotonic()
+        if self._job.editor.error is not None or (now < self._next and len(losses) < self._steps):
+            return
+        self._next = now + PROGRESS_S
+        loss = losses[-1] if math.isfinite(losses[-1]) else None
+        event = {"type": "progress", "run": self._run, "done": len(losses), "total": self._steps, "loss": loss}
+        self._job.emit(event)

@@ -1,0 +1,36 @@
+"""A seeded sample of docs/models.md; PATCHBAY_SEED chooses another one, `npm run models` does all of it."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from families.page import MESHES, PAGE, cell, details, row
+from patchbay_worker.errors import PatchbayError
+from support.checkpoints import FAMILIES
+from support.gang import Gang
+
+COUNT = 2  # of each mesh
+CHOICE = random.Random(os.environ.get("PATCHBAY_SEED", "0"))
+SAMPLE = {mesh: CHOICE.sample(list(FAMILIES), COUNT) for mesh in MESHES}
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_the_page_is_true(mesh: str, tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    with Gang(**MESHES[mesh]) as gang:
+        for family in SAMPLE[mesh]:
+            found = cell(gang, family, tmp_path)
+            assert row(family, mesh, found) in page.splitlines(), "run `npm run models`"
+            if not isinstance(found, PatchbayError):
+                assert all(line in page for line in details(family, {mesh: found}).splitlines()[2:])
+
+
+def test_every_architecture_and_mesh_has_a_row() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for family in FAMILIES:
+        for mesh in MESHES:
+            assert any(line.startswith(f"| {family} | ") and f" | {mesh} | " in line for line in page.splitlines())
