@@ -11,7 +11,7 @@ from support.checkpoints import FAMILIES
 from support.gang import Gang
 
 PAGE: Final = Path(__file__).parents[4] / "docs/models.md"
-MESHES: Final = {"tp 1": {"tp": 1}, "tp 2": {"tp": 2}, "pp 2": {"pp": 2, "tp": 1}}
+MESHES: Final = {"tp 1": {"tp": 1}, "tp 2": {"tp": 2}, "pp 2": {"pp": 2, "tp": 1}, "dp 2": {"dp": 2, "tp": 1}}
 HEAD: Final = """<!-- Written by `npm run models`. -->
 # Architectures
 

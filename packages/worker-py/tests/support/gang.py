@@ -55,9 +55,9 @@ class Outcome:
 class Gang:
     """The rank processes of a mesh. Use as a context manager."""
 
-    def __init__(self, tp: int, *, pp: int = 1, dp: int = 1) -> None:
+    def __init__(self, tp: int, *, pp: int = 1, dp: int = 1, **flags: bool) -> None:
         self.tp = tp
-        self.mesh = {"pp": pp, "dp": dp, "tp": tp}
+        self.mesh = {"pp": pp, "dp": dp, "tp": tp, **flags}
         os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []

@@ -10,17 +10,20 @@ import math
 from collections.abc import Sequence
 
 from torch import nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import Shard
 
 from patchbay_worker.sharding.layout import Dim, SiteKind
+from patchbay_worker.sharding.parameters import is_cut, tp_placement
 
 
 def _weight_dim(module: nn.Module) -> int | None:
     """The dim of a plainly sharded weight; packed (strided) placements hold interleaved parts and do not count."""
     weight = module._parameters.get("weight")
-    if not isinstance(weight, DTensor) or type(weight.placements[0]) is not Shard:
+    placement = tp_placement(weight) if weight is not None else None
+    # Subclasses of Shard are the packed ones.
+    if weight is None or not isinstance(placement, Shard) or type(placement) is not Shard:
         return None
-    return weight.placements[0].dim % weight.ndim
+    return placement.dim % weight.ndim
 
 
 def parallel_width(module: nn.Module, kind: SiteKind) -> int | None:
@@ -36,10 +39,7 @@ def parallel_width(module: nn.Module, kind: SiteKind) -> int | None:
 
 
 def _holds_sharded_weights(module: nn.Module) -> bool:
-    return any(
-        isinstance(parameter, DTensor) and not parameter.placements[0].is_replicate()
-        for parameter in module.parameters()
-    )
+    return any(is_cut(parameter) for parameter in module.parameters())
 
 
 def _block_widths(block: nn.Module) -> set[int]:
