@@ -52,12 +52,14 @@ def _block_widths(block: nn.Module) -> set[int]:
 def explains(model: nn.Module, name: str, kind: SiteKind, dim: int, full: Sequence[int], shape: Sequence[Dim]) -> bool:
     """True when the plan accounts for `dim` of the leaf being cut into contiguous parts, in rank order."""
     module = model.get_submodule(name)
-    width = parallel_width(module, kind)
-    if width is not None:
-        return dim == len(full) - 1 and full[dim] == width
+    own = parallel_width(module, kind)
+    if own is not None:
+        return dim == len(full) - 1 and full[dim] == own
     if _holds_sharded_weights(module):
         return False
-    # The first dim that is neither batch nor sequence, with all behind it, is one width of the block cut into heads.
+    # The first dim that is neither batch nor sequence, with all such behind it, is one width of the block cut into heads,
+    # [B, S, H, D] or [B, H, S, D].
     leading = next((index for index, size in enumerate(shape) if isinstance(size, int)), None)
     block = model.get_submodule(name.rpartition(".")[0])
-    return leading == dim and math.prod(full[dim:]) in _block_widths(block)
+    width = math.prod(size for size, symbol in zip(full[dim:], shape[dim:], strict=True) if isinstance(symbol, int))
+    return leading == dim and width in _block_widths(block)
