@@ -36,7 +36,7 @@ from patchbay_worker.sharding.layout import SiteTable
 
 @dataclass(frozen=True)
 class ParameterFacts:
-    """Of the full parameter; `stage` is the first pipeline stage that holds it, `tied` says that another one uses it."""
+    """Of the full parameter; `stage` is the first pipeline stage that holds it, `tied` that another one uses it too."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype

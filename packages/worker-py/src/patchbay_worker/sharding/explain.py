@@ -57,8 +57,8 @@ def explains(model: nn.Module, name: str, kind: SiteKind, dim: int, full: Sequen
         return dim == len(full) - 1 and full[dim] == own
     if _holds_sharded_weights(module):
         return False
-    # The first dim that is neither batch nor sequence, with all such behind it, is one width of the block cut into heads,
-    # [B, S, H, D] or [B, H, S, D].
+    # The first dim that is neither batch nor sequence, with all such behind it, is one width of the block cut into
+    # heads: [B, S, H, D] or [B, H, S, D].
     leading = next((index for index, size in enumerate(shape) if isinstance(size, int)), None)
     block = model.get_submodule(name.rpartition(".")[0])
     width = math.prod(size for size, symbol in zip(full[dim:], shape[dim:], strict=True) if isinstance(symbol, int))
