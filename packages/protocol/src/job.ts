@@ -92,10 +92,24 @@ export const hook = z.strictObject({
   dpDim: z.int().min(0).max(7).optional(),
   /** Which value becomes the activation of the result: before or after the edit. */
   save: z.enum(['pre', 'post', 'none']).default('pre'),
+  /** Of the saved activation; it is cast before it moves. Absent: the model's own. Integers stay as they are. */
+  dtype: z.enum(['float32', 'bfloat16', 'float16']).optional(),
   where: where.optional(),
   /** Besides `all`. */
   groups: z.array(name).max(64).default([]),
 });
+
+/** A parameter by name, whole or a part: per dim `[from, to)` or null for all of it; missing dims are whole. */
+export const parameterRequest = z.union([
+  z.string().min(1),
+  z.strictObject({
+    name: z.string().min(1),
+    slice: z
+      .array(z.array(z.int().min(0)).length(2).nullable())
+      .min(1)
+      .max(8),
+  }),
+]);
 
 /** Which hooks of the job are on in a run. */
 export const hookSelection = z
@@ -212,7 +226,7 @@ export const jobDocument = z
     modules: z.record(name, moduleSpec).default({}),
     hooks: z.array(hook).max(1024).default([]),
     runs: z.array(run).min(1).max(256),
-    return: z.strictObject({ parameters: z.array(z.string().min(1)).max(256).default([]) }).prefault({}),
+    return: z.strictObject({ parameters: z.array(parameterRequest).max(256).default([]) }).prefault({}),
   })
   .meta({ maxBytes: MAX_DOCUMENT_BYTES });
 

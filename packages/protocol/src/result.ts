@@ -47,6 +47,8 @@ export const hookReport = z.object({
   /** Token rows whose values the edit changed. */
   rowsTouched: z.int(),
   /** |after - before| / |before|, 2-norm over all calls. */
+  /** Values that the edit made NaN or infinite; each hook that did is also in `warnings`. */
+  notFinite: z.int().optional(),
   relativeChange: z.number().nullable(),
   route: z.enum(ROUTES),
   /** Bytes that arrived at the edit root from other ranks. */
@@ -117,7 +119,7 @@ export const jobResult = z.object({
   runs: z.record(z.string(), runResult).default({}),
   activations: z.array(activation).default([]),
   saveCtx: z.record(z.string(), z.unknown()).default({}),
-  /** Full parameters asked for by name: keys in `parameters.safetensors`. */
+  /** Parameters asked for by name: keys in `parameters.safetensors`, of a part `name[0:4,:]`. */
   parameters: z
     .array(z.object({ name: z.string(), tensor: z.string().optional(), missing: z.string().optional() }))
     .default([]),

@@ -25,6 +25,8 @@ export interface HookFunctionOptions {
   readonly dpDim?: number;
   /** What the result keeps: the value before or after the edit. @defaultValue `'pre'` */
   readonly save?: 'pre' | 'post' | 'none';
+  /** Dtype of what the result keeps; it is cast before it moves. @defaultValue the model's own */
+  readonly dtype?: NonNullable<HookSpec['dtype']>;
   /** The rows, positions and steps that the edit sees. @defaultValue all */
   readonly where?: HookSpec['where'];
   /** Groups to enable the hook by, besides `all`. @defaultValue `[]` */

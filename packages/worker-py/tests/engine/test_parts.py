@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from patchbay_worker.engine.job.job_spec import Sampling
 from patchbay_worker.engine.run.sampling import Sampler
@@ -110,6 +113,40 @@ def test_leaves_are_counted_depth_first_without_none() -> None:
     assert (first is a, none, mapping["x"], mapping["y"][0] is new, mapping["y"][1] is c) == (True, None, 3, True, True)
 
 
+class Pair(NamedTuple):
+    left: Tensor
+    right: Tensor | None
+
+
+CONTAINERS: list[tuple[Any, int]] = [
+    ((torch.zeros(1), torch.ones(1)), 1),
+    ([torch.zeros(1), (None, torch.ones(1))], 1),
+    ({"b": torch.zeros(1), "a": {"c": torch.ones(1)}}, 1),
+    (OrderedDict(x=3, y=torch.ones(1)), 0),
+    (Pair(torch.zeros(1), torch.ones(1)), 1),
+    (Pair(torch.ones(1), None), 0),
+    (BaseModelOutputWithPast(last_hidden_state=torch.zeros(1), hidden_states=(torch.zeros(1), torch.ones(1))), 2),
+    (((Pair(torch.zeros(1), None),), {"mask": None, "hidden_states": torch.ones(1)}), 1),
+    (torch.ones(1), 0),
+]
+
+
+@pytest.mark.parametrize(("tree", "index"), CONTAINERS, ids=lambda each: type(each).__name__)
+def test_any_container_is_rebuilt_exactly(tree: Any, index: int) -> None:
+    picked = pick(tree, index)
+    assert picked is not None
+    assert float(picked.tensor) == 1
+    new = torch.full((1,), 7.0)
+    rebuilt = picked.replaced(new)
+    assert type(rebuilt) is type(tree)
+    (old_leaves, old_spec), (leaves, spec) = pytree.tree_flatten(tree), pytree.tree_flatten(rebuilt)
+    assert spec == old_spec
+    for place, (old, leaf) in enumerate(zip(old_leaves, leaves, strict=True)):
+        assert leaf is (new if place == picked.flat else old)
+    assert picked.replaced(picked.tensor) is not None
+    assert pick(tree, 9) is None
+
+
 def test_dims_are_named_by_how_they_vary() -> None:
     assert symbolic((2, 5, 64), (3, 7, 64)) == ("B", "S", 64)
     assert symbolic((10, 4), (21, 4)) == ("B*S", 4)
@@ -136,7 +173,17 @@ def test_other_shapes(expected: tuple[int | None, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mesh", "world"), [(Mesh(2, 2, 1), 4), (Mesh(2, 1, 1), 1), (Mesh(1, 1, 2), 1), (Mesh(1, 1, 0), 0)]
+    ("mesh", "world"),
+    [
+        (Mesh(2, 2, 1), 4),
+        (Mesh(2, 1, 1), 1),
+        (Mesh(1, 1, 2), 1),
+        (Mesh(1, 1, 0), 0),
+        (Mesh(2, 2, 1, fsdp=True), 4),
+        (Mesh(1, 1, 2, fsdp=True), 2),
+        (Mesh(1, 2, 1, experts=True), 2),
+        (Mesh(2, 1, 2, experts=True), 4),
+    ],
 )
 def test_meshes(mesh: Mesh, world: int) -> None:
     with pytest.raises(PatchbayError, match="PB_MESH_UNSUPPORTED"):

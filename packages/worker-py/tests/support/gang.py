@@ -61,6 +61,7 @@ class Gang:
         self._flags = {"fsdp": fsdp, "experts": experts}
         os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets
         context = multiprocessing.get_context("spawn")
+        self._pristine: list[tuple[str, int]] = []
         self._pipes: list[Connection] = []
         self._processes = []
         for rank in range(pp * dp * tp):
@@ -82,6 +83,7 @@ class Gang:
         }
         descriptions = self._ask_all(("load", settings))
         assert all(each == descriptions[0] for each in descriptions)
+        self._pristine = self.state()
         return dict(descriptions[0])
 
     def run(self, document: dict[str, Any], artifacts: dict[str, bytes] | None = None, **context: Any) -> Outcome:
@@ -97,16 +99,19 @@ class Gang:
             raise
 
     def go(self) -> Outcome:
-        result, files, logs, events = self._ask_all(("go",))[0]
-        tensors = {name: safetensors.torch.load(data) for name, data in files.items()}
-        return Outcome(result, tensors, logs, events)
+        self.start()
+        return self.finish()
 
     def start(self) -> None:
         """Like `go`, without waiting; `finish` waits."""
         self._send_all(("go",))
 
     def finish(self) -> Outcome:
-        result, files, logs, events = self._answers()[0]
+        """After every job, failed ones too, weights, buffers and hooks have to be what they were."""
+        try:
+            result, files, logs, events = self._answers()[0]
+        finally:
+            assert self.state() == self._pristine, "the job left a trace on the model"
         return Outcome(result, {name: safetensors.torch.load(data) for name, data in files.items()}, logs, events)
 
     def cancel(self, reason: str) -> None:
@@ -119,16 +124,16 @@ class Gang:
         """What rank 0 told during the last job, also if that failed."""
         return list(self._ask_all(("events",))[0])
 
-    def record(self) -> None:
+    def record(self, *, detailed: bool = False) -> None:
         """From now on every rank writes down its collectives."""
-        self._ask_all(("record",))
+        self._ask_all(("record", detailed))
 
     def recorded(self) -> list[list[Entry]]:
         """Ends that; what each rank wrote."""
         return self._ask_all(("recorded",))
 
     def state(self) -> list[tuple[str, int]]:
-        """Per rank: a digest of all weights, and how many hooks and gradients are left on the model."""
+        """Per rank: a digest of all weights and buffers, and how many hooks and gradients are on the model."""
         return [(digest, hooks) for digest, hooks in self._ask_all(("state",))]
 
     def close(self) -> None:
@@ -239,7 +244,8 @@ class RankProcess:
     def state(self) -> tuple[str, int]:
         model = self.loaded._loaded.model
         digest = hashlib.sha256()
-        for name, value in sorted(model.state_dict().items()):
+        tensors = {**dict(model.named_buffers()), **model.state_dict()}  # buffers that are not saved too
+        for name, value in sorted(tensors.items()):
             local = value.to_local() if isinstance(value, DTensor) else value
             digest.update(name.encode())
             digest.update(local.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -249,8 +255,8 @@ class RankProcess:
         left += sum(value.grad is not None for value in model.parameters())
         return digest.hexdigest(), left
 
-    def record(self) -> None:
-        self.recorder = Recorder()
+    def record(self, detailed: bool) -> None:
+        self.recorder = Recorder(detailed=detailed)
         self.recorder.start()
 
 

@@ -17,7 +17,7 @@ from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.describe import SandboxState, describe, fingerprint, max_positions
 from patchbay_worker.engine.job.compile_job import CompiledJob, CompiledRun, compile_job
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits
-from patchbay_worker.engine.job.job_spec import read_job
+from patchbay_worker.engine.job.job_spec import ParameterRequest, read_job
 from patchbay_worker.engine.job.prepare import PreparedJob, open_sandbox
 from patchbay_worker.engine.job.results import JobParts, assemble
 from patchbay_worker.engine.job.tokens import TokenTexts
@@ -168,13 +168,13 @@ class Engine:
                 job.emit({"type": "progress", "run": run.request.name, "done": index + 1, "total": len(runs)})
         return outputs
 
-    def _parameters(self, job: JobRun, names: Sequence[str]) -> dict[str, Tensor] | None:
+    def _parameters(self, job: JobRun, wanted: Sequence[ParameterRequest]) -> dict[ParameterRequest, Tensor] | None:
         """None when the ranks agreed to stop."""
-        if not names:
+        if not wanted:
             return {}
         if not job.agree_to_go_on():
             return None
-        return gather_parameters(self._loaded, names, self._world)
+        return gather_parameters(self._loaded, wanted, self._world)
 
 
 def _run(job: JobRun, run: CompiledRun, seed: int) -> RunOutput:

@@ -35,7 +35,7 @@ class ActiveParameter:
         self.report.gathered_bytes += bytes_from_other_ranks(full, self._parameter)
         if not self.hook.spec.edits:
             if self.scope.mesh.is_root and self.hook.spec.save != "none":
-                self.scope.captures.keep(self._capture(call), full, owned=False)
+                self.scope.captures.keep(self._capture(call), self.hook.spec.cast(full), owned=False)
             return None
         edited = move_and_edit(full, ShardDims(), self.scope.mesh, lambda value: self._edit(value, call), self.report)
         return gradient_shard(edited, gradient, self._parameter)
@@ -84,7 +84,7 @@ class ActiveParameter:
 
     def _save(self, which: Save, value: Tensor, call: int) -> None:
         if self.hook.spec.save == which:
-            self.scope.captures.keep(self._capture(call), value, owned=False)
+            self.scope.captures.keep(self._capture(call), self.hook.spec.cast(value), owned=False)
 
     def _capture(self, call: int | None, missing: str | None = None) -> Capture:
         run, name = self.scope.run, self.hook.spec.name

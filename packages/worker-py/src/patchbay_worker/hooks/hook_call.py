@@ -58,10 +58,12 @@ class HookCall:
             captured.labels = self._selection.labels if seen.labelled else None
             return seen.value
 
+        value = active.hook.spec.cast(part.value)  # before it moves
+        owned = part.owned or value is not part.value
         if dims.move(mesh):
-            captures.gather(capture, part.value, dims, active.report, finish, owned=part.owned)
+            captures.gather(capture, value, dims, active.report, finish, owned=owned)
         elif mesh.is_root:
-            captures.keep(capture, finish(capture, part.value), owned=part.owned)
+            captures.keep(capture, finish(capture, value), owned=owned)
 
     def edit(self, part: Part, dims: ShardDims) -> Tensor:
         """This rank's part of the edited tensor; `part.value` itself where nothing came of it."""
@@ -106,7 +108,8 @@ class HookCall:
     def _save(self, which: Save, value: Tensor, part: Part, *, owned: bool) -> None:
         if self._active.hook.spec.save == which:
             capture = self._active.capture(self._number, self._selection if part.labelled else None)
-            self._active.scope.captures.keep(capture, value, owned=owned)
+            saved = self._active.hook.spec.cast(value)
+            self._active.scope.captures.keep(capture, saved, owned=owned or saved is not value)
 
     def _current_module(self, full: Tensor) -> dict[str, Any]:
         hook, selection = self._active.hook, self._selection

@@ -24,6 +24,7 @@ class HookReport:
     gather_ms: float = 0.0
     edit_ms: float = 0.0
     scatter_ms: float = 0.0
+    not_finite: int = 0
     _before: float = 0.0  # sums of squares over all calls
     _change: float = 0.0
 
@@ -38,6 +39,7 @@ class HookReport:
         if mask is not None:
             rows = rows & mask
         self.rows_touched += int(rows.sum())
+        self.not_finite += _new_not_finite(before, after)
         self._before += _square(before, mask)
         self._change += _square(after.float() - before.float(), mask)
 
@@ -52,12 +54,20 @@ class HookReport:
             "calls": self.calls,
             "rowsTouched": self.rows_touched,
             "relativeChange": change,
+            "notFinite": self.not_finite,
             "route": self.route,
             "gatheredBytes": self.gathered_bytes,
             "gatherMs": round(self.gather_ms, 3),
             "editMs": round(self.edit_ms, 3),
             "scatterMs": round(self.scatter_ms, 3),
         }
+
+
+def _new_not_finite(before: Tensor, after: Tensor) -> int:
+    """Values that are NaN or infinite after an edit and were not before."""
+    if not after.is_floating_point():
+        return 0
+    return int((before.isfinite() & ~after.isfinite()).sum())
 
 
 def _square(value: Tensor, mask: Tensor | None) -> float:

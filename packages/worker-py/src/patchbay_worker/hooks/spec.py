@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from patchbay_worker.sharding.layout import BATCH, SEQUENCE, TOKENS, Site, SiteKind
 
@@ -48,6 +49,11 @@ class HookSpec:
     where: Where | None
     groups: frozenset[str]
     dp_dim: int | None = None
+    dtype: torch.dtype | None = None
+
+    def cast(self, value: Tensor) -> Tensor:
+        """As it is saved."""
+        return value if self.dtype is None or not value.is_floating_point() else value.to(self.dtype)
 
     @property
     def kind(self) -> SiteKind:

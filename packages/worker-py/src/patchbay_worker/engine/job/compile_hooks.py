@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from patchbay_worker.contract import nearest
-from patchbay_worker.engine.job.job_spec import EditSpec, HookRequest
+from patchbay_worker.engine.job.job_spec import EditSpec, HookRequest, ParameterRequest
 from patchbay_worker.engine.load import LoadedModel
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.hooks.match import matching
 from patchbay_worker.hooks.spec import CompiledHook, HookSpec, Route, batch_dim, token_dims
-from patchbay_worker.sharding.layout import Layout, Site
+from patchbay_worker.sharding.layout import Dim, Layout, Site
 from patchbay_worker.sharding.mesh import Mesh
 from patchbay_worker.sharding.probe import dtype_name
 
@@ -41,6 +42,7 @@ def compile_hook(
         where=hook.where,
         groups=hook.groups,
         dp_dim=hook.dp_dim,
+        dtype=getattr(torch, hook.dtype) if hook.dtype is not None else None,
     )
     place = _on_parameter if hook.hook_type == "tensor" else _on_module
     return [place(spec, name, loaded, mesh) for name in _names(hook, loaded, model)]
@@ -49,6 +51,21 @@ def compile_hook(
 def did_you_mean(name: str, known: Sequence[str]) -> str | None:
     found = nearest(name, known)
     return "Did you mean " + " or ".join(f'"{text}"' for text in found) + "?" if found else None
+
+
+def check_parameter(wanted: ParameterRequest, loaded: LoadedModel, model: str) -> None:
+    facts = loaded.parameters.get(wanted.name)
+    if facts is None:
+        raise parameter_not_found(wanted.name, wanted.path, loaded, model)
+    shape = facts.shape
+    for dim, part in enumerate(wanted.slice):
+        reason = None
+        if dim >= len(shape):
+            reason = f"{wanted.name} has {len(shape)} dims"
+        elif part is not None and not part[0] < part[1] <= shape[dim]:
+            reason = f"{part[0]}:{part[1]} is no part of dim {dim} of {wanted.name}, which has size {shape[dim]}"
+        if reason is not None:
+            raise error("PB_DOCUMENT_INVALID", path=f"{wanted.path}.slice[{dim}]", reason=reason)
 
 
 def parameter_not_found(name: str, path: str, loaded: LoadedModel, model: str) -> PatchbayError:
@@ -79,6 +96,7 @@ def _on_module(spec: HookSpec, name: str, loaded: LoadedModel, mesh: Mesh) -> Co
     reads = spec.edits or spec.save != "none"
     if site is not None and site.layout.refused and reads:
         reason = site.layout.reason or f"its layout is {site.layout.kind}"
+        _refuse_ambiguous(spec, site, mesh.tp)
         raise error("PB_NOT_SHARDABLE", path=f"{spec.path}.moduleName", module=name, reason=reason)
     if spec.where is not None and (spec.where.rows or spec.where.positions) and token_dims(site) is None:
         shape = (
@@ -89,6 +107,27 @@ def _on_module(spec: HookSpec, name: str, loaded: LoadedModel, mesh: Mesh) -> Co
     _check_dp_dim(spec, name, site, mesh)
     stage = site.stage if site is not None else 0
     return CompiledHook(spec, name, loaded.modules[name], leaves, site, _route(spec, site, mesh), stage=stage)
+
+
+def _refuse_ambiguous(spec: HookSpec, site: Site, tp: int) -> None:
+    """Where no plan knows the layout, a hint that fits more than one is told apart from one that is merely wrong."""
+    hint = spec.expected_shape
+    if hint is None or len(hint) != len(site.shape):
+        return
+    fits = [f"{list(site.shape)} on every rank"] if _fits(hint, site.shape) else []
+    for dim, size in enumerate(site.shape):
+        whole = (*site.shape[:dim], size * tp if isinstance(size, int) else size, *site.shape[dim + 1 :])
+        if _fits(hint, whole):
+            fits.append(f"{list(whole)} cut along dim {dim}")
+    if len(fits) > 1:
+        path = f"{spec.path}.expectedShape"
+        shown = "[" + ", ".join("null" if size is None else str(size) for size in hint) + "]"
+        raise error("PB_SHAPE_AMBIGUOUS", path=path, module=site.module, expected=shown, candidates=" and ".join(fits))
+
+
+def _fits(hint: Sequence[int | None], shape: Sequence[Dim]) -> bool:
+    pairs = zip(hint, shape, strict=True)
+    return all(want is None or isinstance(have, str) or want == have for want, have in pairs)
 
 
 def _on_parameter(spec: HookSpec, name: str, loaded: LoadedModel, mesh: Mesh) -> CompiledHook:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchbay_worker.engine.job.check_where import check_where
-from patchbay_worker.engine.job.compile_hooks import compile_hook, parameter_not_found
+from patchbay_worker.engine.job.compile_hooks import check_parameter, compile_hook
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits, TokenBatch, read_inputs
 from patchbay_worker.engine.job.job_spec import EditSpec, HookRequest, JobRequest, RunRequest
 from patchbay_worker.engine.job.loss import Loss, compile_loss
@@ -48,9 +48,8 @@ def compile_job(request: JobRequest, loaded: LoadedModel, limits: InputLimits, f
     warnings: list[str] = []
     sources: list[EditSpec] = []
     hooks = [hook for each in request.hooks for hook in compile_hook(each, loaded, limits.model, sources, mesh)]
-    for index, name in enumerate(request.parameters):
-        if name not in loaded.parameter_names:
-            raise parameter_not_found(name, f"return.parameters[{index}]", loaded, limits.model)
+    for parameter in request.parameters:
+        check_parameter(parameter, loaded, limits.model)
     _refuse_idle_training(request)
     runs = [_compile_run(each, hooks, sources, loaded, limits, fetch, mesh, warnings) for each in request.runs]
     used = {hook.spec.name for run in runs for hook in run.hooks}

@@ -41,6 +41,23 @@ class HookRequest:
     where: Where | None
     groups: frozenset[str]
     dp_dim: int | None
+    dtype: str | None
+
+
+@dataclass(frozen=True)
+class ParameterRequest:
+    """`slice` has `(from, to)` or None for each of the first dims."""
+
+    name: str
+    path: str
+    slice: tuple[tuple[int, int] | None, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """In the file of parameters."""
+        if not self.slice:
+            return self.name
+        return f"{self.name}[{','.join(':' if part is None else f'{part[0]}:{part[1]}' for part in self.slice)}]"
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ class JobRequest:
     modules: tuple[ModuleRequest, ...]
     hooks: tuple[HookRequest, ...]
     runs: tuple[RunRequest, ...]
-    parameters: tuple[str, ...]
+    parameters: tuple[ParameterRequest, ...]
 
 
 def read_job(document: Json) -> JobRequest:
@@ -107,8 +124,16 @@ def read_job(document: Json) -> JobRequest:
         modules=tuple(_module(name, value) for name, value in document["modules"].items()),
         hooks=tuple(_hook(index, value) for index, value in enumerate(document["hooks"])),
         runs=tuple(_run(index, value) for index, value in enumerate(document["runs"])),
-        parameters=tuple(document["return"]["parameters"]),
+        parameters=tuple(_parameter(index, value) for index, value in enumerate(document["return"]["parameters"])),
     )
+
+
+def _parameter(index: int, value: str | Json) -> ParameterRequest:
+    path = f"return.parameters[{index}]"
+    if isinstance(value, str):
+        return ParameterRequest(value, path)
+    parts = tuple((part[0], part[1]) if part is not None else None for part in value["slice"])
+    return ParameterRequest(value["name"], path, parts)
 
 
 def _module(name: str, value: Json) -> ModuleRequest:
@@ -132,6 +157,7 @@ def _hook(index: int, value: Json) -> HookRequest:
         where=_where(value.get("where")),
         groups=frozenset(value["groups"]),
         dp_dim=value.get("dpDim"),
+        dtype=value.get("dtype"),
     )
 
 

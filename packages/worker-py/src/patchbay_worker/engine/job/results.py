@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchbay_worker.engine.config import JobOutput
+from patchbay_worker.engine.job.job_spec import ParameterRequest
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.hooks.capture import ACTIVATIONS, GRADIENTS, Capture
@@ -23,7 +24,7 @@ class JobParts:
     """Everything that a job left on the root. `sandbox` is None when no edit and no module was asked for."""
 
     runs: list[RunOutput]
-    parameters: Mapping[str, Tensor]
+    parameters: Mapping[ParameterRequest, Tensor]
     sandbox: SandboxResult | None
     timings: dict[str, float]
     warnings: list[str]
@@ -37,11 +38,11 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
         "runs": {run.run.request.name: _run_result(run, texts, outputs) for run in parts.runs},
         "activations": [capture.to_json() for capture in captures],
         "saveCtx": sandbox.save_ctx if sandbox is not None else {},
-        "parameters": [{"name": name, "tensor": name} for name in parts.parameters],
+        "parameters": [{"name": each.name, "tensor": each.key} for each in parts.parameters],
         "hooks": [report for run in parts.runs for report in run.reports],
         "timings": {name: round(value, 3) for name, value in parts.timings.items()},
         "fingerprint": fingerprint,
-        "warnings": [*parts.warnings, *(sandbox.warnings if sandbox is not None else [])],
+        "warnings": [*parts.warnings, *_not_finite(parts), *(sandbox.warnings if sandbox is not None else [])],
     }
     files = {
         OUTPUTS: outputs,
@@ -49,13 +50,24 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
         GRADIENTS: _captured(captures, GRADIENTS),
         "save_ctx.safetensors": dict(sandbox.tensors) if sandbox is not None else {},
         "modules.safetensors": dict(sandbox.modules) if sandbox is not None else {},
-        "parameters.safetensors": dict(parts.parameters),
+        "parameters.safetensors": {each.key: value for each, value in parts.parameters.items()},
     }
     return JobOutput(
         result=result,
         files={name: tensors for name, tensors in files.items() if tensors},
         logs=sandbox.logs if sandbox is not None else "",
     )
+
+
+def _not_finite(parts: JobParts) -> list[str]:
+    """NaN and infinity are an edit's right: the run goes on with them, and the result says where they began."""
+    return [
+        f"{report['hook']} at {report['module']} in run {report['run']}: the edit made {report['notFinite']} values "
+        "NaN or infinite"
+        for run in parts.runs
+        for report in run.reports
+        if report["notFinite"]
+    ]
 
 
 def _captured(captures: list[Capture], file: str) -> dict[str, Tensor]:
