@@ -42,6 +42,20 @@ const schema = z.strictObject({
   cancelGraceMs: milliseconds.default(2_000),
   /** How long running jobs may go on after a SIGTERM before they are given back to the queue. Env `PATCHBAY_SHUTDOWN_GRACE_MS`. */
   shutdownGraceMs: milliseconds.default(5_000),
+  /** How long records, results and events of ended jobs are kept. Env `PATCHBAY_JOB_TTL_MS`. */
+  jobTtlMs: milliseconds.default(7 * 24 * 3_600_000),
+  /** Documents and results of ended jobs that Redis may hold, in bytes; the oldest go first. Env `PATCHBAY_JOB_BUDGET_BYTES`. */
+  jobBudgetBytes: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .default(2 ** 30),
+  /** How long an artifact is kept that no job refers to. Env `PATCHBAY_ARTIFACT_TTL_MS`. */
+  artifactTtlMs: milliseconds.default(24 * 3_600_000),
+  /** Jobs that may wait for one deployment; more are refused with `PB_QUEUE_FULL`. Env `PATCHBAY_MAX_QUEUED_PER_MODEL`. */
+  maxQueuedPerModel: z.coerce.number().int().min(1).default(100_000),
+  /** File of submitters, their API keys and what is granted to them (docs/jobs.md). Env `PATCHBAY_SUBMITTERS`. */
+  submitters: z.string().min(1).optional(),
   /** Env `PATCHBAY_LOG_LEVEL`. */
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** End when stdin closes, so that a killed parent leaves nothing. Env `PATCHBAY_EXIT_WITH_PARENT`. */

@@ -1,7 +1,7 @@
 /** Wires the parts and takes them apart again in the right order. Not here: the process (main.ts), what a part does. @module */
 import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
-import { toPatchbayError } from '@patchbay/protocol';
+import { keys, toPatchbayError } from '@patchbay/protocol';
 import { LocalStore } from './artifacts/local-store.js';
 import { Tickets } from './artifacts/tickets.js';
 import { GangConnection } from './cluster-client/gang.js';
@@ -16,13 +16,15 @@ import { EventLog } from './jobs/event-log.js';
 import { JobReader } from './jobs/job-reader.js';
 import { JobRecords } from './jobs/job-record.js';
 import { Queues } from './jobs/queues.js';
+import { Retention } from './jobs/upkeep/retention.js';
 import { runJob, type JobParts } from './jobs/run-job.js';
+import { Sweeper } from './jobs/upkeep/sweep.js';
 import { createLogger } from './log.js';
 import { Metrics } from './metrics.js';
 import { Controller, type ModelUsers } from './placement/controller.js';
 import type { ConnectGang } from './placement/deployed-model.js';
 import { Registry } from './placement/registry.js';
-import { RedisConnections } from './redis.js';
+import { RedisConnections, type Redis } from './redis.js';
 
 /** For what is written when the last jobs have been stopped. */
 const CLOSE_SLACK_MS = 1_000;
@@ -63,11 +65,18 @@ function openBase(config: OrchestratorConfig) {
 type Base = ReturnType<typeof openBase>;
 
 /** Queue, placement and what connects them. `artifactUrl` is asked for when a job starts. */
-function wireJobs(base: Base, artifactUrl: () => string): { consumer: Consumer; controller: Controller } {
+function wireJobs(
+  base: Base,
+  artifacts: LocalStore,
+  artifactUrl: () => string,
+): { consumer: Consumer; controller: Controller; sweeper: Sweeper } {
   const { config, log, redis, records, queues, metrics, tickets, gateway } = base;
+  const retention = new Retention(redis, records, artifacts, config);
+  const sweeper = new Sweeper(redis, records, queues, base.failed('sweep'), () => retention.run());
+  const release = (jobId: string): void => void sweeper.requeue(jobId).catch(base.failed('a parked job'));
   const claim: JobParts['claim'] = (model, signal, limitMs) => controller.claim(model, signal, limitMs);
   const events = new EventLog(redis, base.failed('event log'));
-  const parts: JobParts = { records, events, tickets, metrics, log, limits: config, artifactUrl, claim };
+  const parts: JobParts = { records, events, tickets, metrics, log, limits: config, artifactUrl, claim, release };
   const consumer = new Consumer(base.queueRedis, (lease, stop) => runJob(lease, stop, parts), base.queueFailed);
   const connect: ConnectGang = (deployment, { index: replica, epoch, address, token }) =>
     new GangConnection({ deployment, replica, epoch, address, token }, gateway, config.gangGraceMs);
@@ -84,7 +93,13 @@ function wireJobs(base: Base, artifactUrl: () => string): { consumer: Consumer; 
     waiting: (model) => queues.waiting(model),
     running: () => consumer.running().length,
   });
-  return { consumer, controller };
+  return { consumer, controller, sweeper };
+}
+
+/** What the scripts of the records go by, whoever runs them. */
+async function publishSettings(redis: Redis, config: OrchestratorConfig): Promise<void> {
+  const { jobTtlMs, maxQueuedPerModel } = config;
+  await redis.hset(keys.settings, { ttlSeconds: Math.ceil(jobTtlMs / 1000), maxQueuedPerModel });
 }
 
 /** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
@@ -95,7 +110,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
   await artifacts.prepare();
   let http = '';
-  const { consumer, controller } = wireJobs(base, () => config.artifactUrl ?? http);
+  const { consumer, controller, sweeper } = wireJobs(base, artifacts, () => config.artifactUrl ?? http);
   const server = createServer({
     ...base,
     auth: new Auth(config.token, base.tickets),
@@ -110,7 +125,9 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   await server.listen({ host: config.httpHost, port: config.httpPort });
   http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
   await new CancelBus(connections.open('cancel'), records, consumer, base.failed('cancel bus')).start();
+  await publishSettings(redis, config);
   await controller.start();
+  sweeper.start();
   log.info({ http }, 'ready');
 
   return {
@@ -118,6 +135,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
     close: async () => {
       // the ranks of running jobs still write artifacts, so HTTP ends after the jobs
       await consumer.close(config.shutdownGraceMs, config.shutdownGraceMs + config.cancelGraceMs + CLOSE_SLACK_MS);
+      await sweeper.close();
       await server.close();
       controller.close();
       await base.queues.close();

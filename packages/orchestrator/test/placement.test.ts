@@ -171,7 +171,7 @@ describe('deployments', () => {
     await untilStatus('m', 'restarting');
     const status = await rig.until(await rig.submit('m', { limits: { timeoutMs: 100 } }), 'failed');
     assert.equal(status.error?.code, 'PB_MODEL_NOT_READY');
-    assert.equal(status.attempt, 3);
+    assert.equal(status.attempt, 1);
   });
 
   it('that failed refuse their jobs at once, with the reason', async () => {

@@ -49,6 +49,23 @@ export const CATALOGUE = {
     'the job ran longer than {timeoutMs} ms',
     'Raise limits.timeoutMs, or make the job smaller.',
   ),
+  PB_JOB_EXPIRED: user(
+    408,
+    'the job did not run within limits.startTimeoutMs of its submission',
+    'Raise limits.startTimeoutMs or leave it out; `patchbay models` shows whether the deployment is ready.',
+  ),
+  PB_JOB_RUNNING: user(409, 'job {jobId} is {state}', 'Cancel it first, or wait for its end.'),
+  PB_QUEUE_FULL: infra(
+    429,
+    '{what}: {queued} jobs wait, {limit} may',
+    'Submit again when some have run; the same job id never runs twice.',
+  ),
+  PB_RATE_LIMITED: infra(429, 'more than {limit} submissions a minute by {submitter}', 'Submit again in {waitMs} ms.'),
+  PB_PRIORITY_REFUSED: user(
+    403,
+    'priority {priority} is not allowed to {submitter}, at most {limit} is',
+    'Lower it, or ask the operator to raise maxPriority.',
+  ),
   PB_JOB_STALLED: user(
     500,
     'the job lost its worker {attempts} times',

@@ -29,18 +29,22 @@ export type { RawTensor, SafetensorsHeader, TensorEntry } from './safetensors.js
 export { deployment, deploymentSpec, modelDescription } from './model.js';
 export type { Deployment, DeploymentSpec, ModelDescription } from './model.js';
 export { QUEUE_PREFIX, keys, queueName } from './keys.js';
-export {
-  CANCEL_LUA,
-  FINISHED_TTL_SECONDS,
-  MAX_EVENTS,
-  STATUS_FIELDS,
-  SUBMIT_LUA,
-  TRANSITION_LUA,
-  jobStatus,
-  readJobStatus,
-} from './job-record.js';
+export { FINISHED_TTL_SECONDS, MAX_EVENTS, STATUS_FIELDS, jobStatus, readJobStatus } from './job-record.js';
 export type { JobStatus } from './job-record.js';
-export { QUEUE_JOB_NAME, queueJobId, queueJobOptions, submission } from './submission.js';
-export type { Submission } from './submission.js';
+export { beginCall, cancelCall, deleteCall, submitCall, transitionCall } from './job-scripts.js';
+export type { EvalCall, TransitionStep } from './job-scripts.js';
+export {
+  DEFAULT_SUBMITTER,
+  QUEUE_JOB_NAME,
+  artifactsIn,
+  queueJobId,
+  queueJobOptions,
+  submission,
+} from './submission.js';
+export type { Submission, SubmissionOptions } from './submission.js';
+export { readSubmitVerdict } from './submit-verdict.js';
+export type { Accepted } from './submit-verdict.js';
+export { submitterPolicy } from './submitters.js';
+export type { SubmitterPolicy } from './submitters.js';
 export { STACK_FILE, stackInfo } from './stack.js';
 export type { StackInfo } from './stack.js';

@@ -194,6 +194,12 @@ export const run = z.discriminatedUnion('mode', [
 export const limits = z.strictObject({
   /** The whole job, from running to its end, in milliseconds. */
   timeoutMs: z.int().min(1).max(86_400_000).default(60_000),
+  /** From the submission until it runs, in milliseconds; a job that does not run by then ends as `expired`. */
+  startTimeoutMs: z
+    .int()
+    .min(1)
+    .max(7 * 86_400_000)
+    .optional(),
   /** One call of an editing function, in milliseconds. */
   editTimeoutMs: z.int().min(1).max(600_000).default(10_000),
   /** Memory of the sandbox beyond its start, in bytes. */
@@ -222,6 +228,8 @@ export const jobDocument = z
       .max(2 ** 32 - 1)
       .default(0),
     labels: z.record(z.string().max(64), z.string().max(256)).default({}),
+    /** Before all jobs of a lower one in the queue of the deployment; how high one may go is the operator's to say. */
+    priority: z.int().min(-3).max(3).default(0),
     limits: limits.prefault({}),
     modules: z.record(name, moduleSpec).default({}),
     hooks: z.array(hook).max(1024).default([]),

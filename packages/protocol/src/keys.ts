@@ -17,6 +17,28 @@ export const keys = {
   events: (jobId: string) => `${PREFIX}:events:${jobId}`,
   /** Sorted set: job ids by time of submission. */
   jobs: `${PREFIX}:jobs`,
+  /** Sorted set: ids of jobs that have not ended, by their last step. */
+  open: `${PREFIX}:open`,
+  /** Sorted set: ids of jobs that expire unless they run by then, by that time. */
+  expiries: `${PREFIX}:expiries`,
+  /** Sorted set: ids of jobs that ended, by that time. */
+  finished: `${PREFIX}:finished`,
+  /** Hash: id of an ended job -> bytes of its document and result. */
+  sizes: `${PREFIX}:sizes`,
+  /** Hash: what the operator set and the scripts need (`ttlSeconds`, `maxQueuedPerModel`), and `storedBytes`. */
+  settings: `${PREFIX}:settings`,
+  /** Hash: name of a submitter -> his policy (submitters.ts), JSON; `*` is everybody else. */
+  submitters: `${PREFIX}:submitters`,
+  /** Hash: name of a submitter -> how many of his jobs are placing or running. */
+  running: `${PREFIX}:running`,
+  /** Hash: the fair queue of a deployment: `queued`, `v`irtual time, per submitter `q:` his queued jobs and `t:` his next start. */
+  share: (deployment: string) => `${PREFIX}:share:${deployment}`,
+  /** List: ids of jobs that wait for another one of the same submitter to end. */
+  parked: (submitter: string) => `${PREFIX}:parked:${submitter}`,
+  /** String: when the next submission of this submitter is due. */
+  rate: (submitter: string) => `${PREFIX}:rate:${submitter}`,
+  /** String: the orchestrator that sweeps now. */
+  sweeper: `${PREFIX}:sweeper`,
   /** Hash: deployment name -> its record (deployment.ts), JSON. */
   deployments: `${PREFIX}:deployments`,
   /** Channel: `{jobId, reason}` of jobs to stop. */

@@ -2,20 +2,24 @@
 import assert from 'node:assert/strict';
 import { Redis } from 'ioredis';
 import {
-  CANCEL_LUA,
   FINISHED_TTL_SECONDS,
   JOB_STATES,
   NEXT,
-  SUBMIT_LUA,
-  TRANSITION_LUA,
+  beginCall,
+  cancelCall,
+  deleteCall,
   isTerminal,
   jobEvent,
   keys,
   parseJobDocument,
   readJobStatus,
   submission,
+  submitCall,
+  transitionCall,
+  type ErrorJson,
   type JobState,
   type JobStatus,
+  type TransitionStep,
 } from '../src/index.js';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
 import { SMALLEST } from './support/documents.js';
@@ -39,32 +43,21 @@ describe('job records', () => {
     now = 1_000;
   });
 
-  const submit = (jobId: string, more: object = {}): Promise<unknown> => {
-    const job = submission(parseJobDocument({ ...SMALLEST, ...more }), jobId, now++);
-    return redis.eval(SUBMIT_LUA, job.keys.length, ...job.keys, ...job.args);
+  const verdict = async (answer: Promise<unknown>): Promise<string> => {
+    const told = await answer;
+    return String(Array.isArray(told) ? told[0] : told);
   };
-  const move = (
-    jobId: string,
-    to: JobState,
-    attempt: number,
-    more: { reason?: string; result?: string; error?: string } = {},
-  ): Promise<unknown> =>
-    redis.eval(
-      TRANSITION_LUA,
-      3,
-      keys.job(jobId),
-      keys.events(jobId),
-      keys.jobs,
-      to,
-      attempt,
-      now++,
-      more.reason ?? '',
-      more.result ?? '',
-      more.error ?? '',
-      jobId,
-    );
-  const cancel = (jobId: string, reason = 'enough'): Promise<unknown> =>
-    redis.eval(CANCEL_LUA, 2, keys.job(jobId), keys.events(jobId), jobId, reason, now++, keys.cancelChannel);
+  const submitAll = async (jobId: string, more: object = {}, submitter?: string): Promise<(string | number)[]> => {
+    const job = submission(parseJobDocument({ ...SMALLEST, ...more }), jobId, { now: now++, submitter });
+    return (await redis.eval(...submitCall(job))) as (string | number)[];
+  };
+  const submit = async (jobId: string, more: object = {}): Promise<string> => String((await submitAll(jobId, more))[0]);
+  const begin = (jobId: string): Promise<string> => verdict(redis.eval(...beginCall(jobId, now++)));
+  /** `placing` is the beginning of the next attempt, whatever number is given. */
+  const move = (jobId: string, to: JobState, attempt: number, step: TransitionStep = {}): Promise<string> =>
+    to === 'placing' ? begin(jobId) : verdict(redis.eval(...transitionCall(jobId, to, attempt, now++, step)));
+  const cancel = (jobId: string, reason = 'enough'): Promise<string> =>
+    verdict(redis.eval(...cancelCall(jobId, reason, now++)));
   const status = async (jobId: string): Promise<JobStatus> =>
     readJobStatus(jobId, await redis.hgetall(keys.job(jobId)))!;
   const events = async (jobId: string): Promise<unknown[]> =>
@@ -127,7 +120,7 @@ describe('job records', () => {
         const legal = to === 'placing' ? !isTerminal(from) : next.includes(to);
         it(`${from} -> ${to}: ${legal ? 'ok' : 'refused'}`, async () => {
           const attempt = await bring('a', from);
-          const verdict = await move('a', to, to === 'placing' ? attempt + 1 : attempt);
+          const verdict = await move('a', to, attempt);
           assert.equal(verdict === 'ok', legal, String(verdict));
           assert.equal((await status('a')).state, legal ? to : from);
           if (isTerminal(from)) assert.equal(verdict, from, 'the state that stands is told');
@@ -137,7 +130,6 @@ describe('job records', () => {
 
     it('only the current attempt can move a job', async () => {
       await bring('a', 'running');
-      assert.equal(await move('a', 'placing', 1), 'stale', 'an attempt starts once');
       assert.equal(await move('a', 'placing', 2), 'ok');
       assert.equal(await move('a', 'completed', 1, { result: '{}' }), 'stale');
       assert.equal(await redis.hget(keys.job('a'), 'result'), null, 'nothing of a stale attempt is kept');
@@ -177,16 +169,16 @@ describe('job records', () => {
 
     it('keeps the error in the record and in the event, with any text in it', async () => {
       await bring('a', 'running');
-      const problem = {
+      const problem: ErrorJson = {
         code: 'PB_EDIT_FAILED',
         message: 'bad "quote" \\ \n {"}',
         retryable: false,
         remote: { type: 'E', line: 3 },
       };
-      assert.equal(await move('a', 'failed', 1, { error: JSON.stringify(problem), reason: 'it said "no"\n' }), 'ok');
-      assert.deepEqual((await status('a')).error, problem);
+      assert.equal(await move('a', 'failed', 1, { error: problem, reason: 'it said "no"\n' }), 'ok');
+      assert.deepEqual((await status('a')).error, { ...problem, jobId: 'a' });
       const last = (await events('a')).at(-1) as { error: unknown; reason: string };
-      assert.deepEqual(last.error, problem);
+      assert.deepEqual(last.error, { ...problem, jobId: 'a' });
       assert.equal(last.reason, 'it said "no"\n');
     });
 
@@ -194,13 +186,6 @@ describe('job records', () => {
       assert.equal(await move('nobody', 'placing', 1), 'missing');
       assert.equal(await cancel('nobody'), 'missing');
       assert.equal(await redis.exists(keys.job('nobody'), keys.events('nobody')), 0);
-    });
-
-    it('the list forgets jobs whose records have gone', async () => {
-      await submit('old');
-      now += FINISHED_TTL_SECONDS * 1_000;
-      await bring('new', 'completed');
-      assert.deepEqual(await redis.zrange(keys.jobs, '0', '-1'), ['new']);
     });
   });
 
@@ -211,7 +196,7 @@ describe('job records', () => {
       assert.equal(await move('a', 'placing', 1), 'cancelled', 'the consumer that takes it learns it');
       assert.deepEqual(
         (await events('a')).map((event) => (event as { reason?: string }).reason),
-        [undefined, 'enough'],
+        [undefined, 'the job was cancelled: enough'],
       );
       assert.ok((await redis.ttl(keys.job('a'))) > 0);
     });
@@ -232,6 +217,125 @@ describe('job records', () => {
       await bring('a', 'completed');
       assert.equal(await cancel('a'), 'completed');
       assert.equal((await status('a')).cancelRequested, undefined);
+    });
+  });
+
+  describe('what follows from states', () => {
+    const share = (): Promise<Record<string, string>> => redis.hgetall(keys.share('m'));
+
+    it('counts who waits and who runs, through every way out of a state', async () => {
+      await submitAll('a', {}, 'ann');
+      await submitAll('b', {}, 'ann');
+      assert.deepEqual([(await share())['queued'], (await share())['q:ann']], ['2', '2']);
+      await begin('a');
+      assert.deepEqual([(await share())['q:ann'], await redis.hget(keys.running, 'ann')], ['1', '1']);
+      await move('a', 'queued', 1);
+      assert.deepEqual([(await share())['q:ann'], await redis.hget(keys.running, 'ann')], ['2', null]);
+      await begin('a');
+      await begin('a'); // whoever ran it vanished
+      await move('a', 'running', 2 + 1);
+      await move('a', 'completed', 3);
+      await cancel('b');
+      assert.deepEqual(Object.keys(await share()), [], 'nothing is left of a submitter without jobs');
+      assert.equal(await redis.exists(keys.running), 0);
+      assert.deepEqual([await redis.zcard(keys.open), await redis.zcard(keys.finished)], [0, 2]);
+    });
+
+    it('a job that does not run by its time expires', async () => {
+      await submit('a', { limits: { startTimeoutMs: 100 } });
+      assert.equal(await redis.zscore(keys.expiries, 'a'), String((await status('a')).expiresAt));
+      now += 200;
+      assert.equal(await begin('a'), 'expired');
+      const { state, error, attempt } = await status('a');
+      assert.deepEqual([state, error?.code, attempt], ['expired', 'PB_JOB_EXPIRED', 0]);
+      assert.equal(await redis.zcard(keys.expiries), 0);
+    });
+
+    it('once it ran it does not expire any more, also in a later attempt', async () => {
+      await submit('a', { limits: { startTimeoutMs: 100 } });
+      await begin('a');
+      await move('a', 'running', 1);
+      assert.equal(await redis.zcard(keys.expiries), 0);
+    });
+
+    it('deletes what has ended, and only that', async () => {
+      await bring('a', 'completed');
+      assert.ok(Number(await redis.hget(keys.settings, 'storedBytes')) > 0);
+      assert.equal(await verdict(redis.eval(...deleteCall('a'))), 'deleted');
+      assert.equal(await redis.exists(keys.job('a'), keys.events('a'), keys.jobs, keys.finished, keys.sizes), 0);
+      assert.equal(await redis.hget(keys.settings, 'storedBytes'), '0');
+      assert.equal(await verdict(redis.eval(...deleteCall('a'))), 'missing');
+      await submit('b');
+      assert.equal(await verdict(redis.eval(...deleteCall('b'))), 'queued');
+    });
+  });
+
+  describe('fair places', () => {
+    const place = async (jobId: string, submitter: string, more: object = {}): Promise<number> =>
+      Number((await submitAll(jobId, more, submitter))[2]);
+    const grant = (submitter: string, policy: object): Promise<number> =>
+      redis.hset(keys.submitters, submitter, JSON.stringify(policy));
+    /** Submitters in the order in which their jobs are served. */
+    async function order(jobs: readonly (readonly [submitter: string, more?: object])[]): Promise<string> {
+      const placed = [];
+      for (const [index, [submitter, more]] of jobs.entries())
+        placed.push({ submitter, place: await place(`j${index}`, submitter, more), index });
+      placed.sort((a, b) => a.place - b.place || a.index - b.index);
+      return placed.map(({ submitter }) => submitter).join('');
+    }
+
+    it('one job stands behind one of each other submitter, not behind all of them', async () => {
+      assert.equal(await order([['a'], ['a'], ['a'], ['b'], ['b'], ['c']]), 'abcaba');
+    });
+
+    it('a weight gives more turns per round', async () => {
+      await grant('a', { weight: 2 });
+      assert.equal(await order([['a'], ['a'], ['a'], ['a'], ['b'], ['b']]), 'aabaab');
+    });
+
+    it('who comes later starts now, not at the beginning', async () => {
+      for (let index = 0; index < 5; index++) await place(`a${index}`, 'a');
+      for (let index = 0; index < 3; index++) await begin(`a${index}`);
+      const late = await place('b', 'b');
+      assert.ok(late >= Number(await redis.hget(keys.job('a2'), 'place')));
+      assert.ok(late <= Number(await redis.hget(keys.job('a3'), 'place')));
+    });
+
+    it('a higher priority goes before all places of a lower one', async () => {
+      assert.equal(await order([['a'], ['b', { priority: -1 }], ['c', { priority: 2 }]]), 'cab');
+    });
+
+    it('refuses more than was granted, and says how much that is', async () => {
+      await redis.hset(keys.settings, 'maxQueuedPerModel', 3);
+      await grant('*', { maxQueued: 2, maxPriority: 0 });
+      await place('a', 'a');
+      await place('b', 'a');
+      assert.deepEqual((await submitAll('c', {}, 'a')).slice(0, 1), ['full']);
+      assert.deepEqual(await submitAll('d', { priority: 1 }, 'b'), ['priority', 0]);
+      await place('e', 'b');
+      assert.deepEqual(await submitAll('f', {}, 'c'), ['full', 'the queue of m', 3, 3]);
+      assert.equal(await redis.exists(keys.job('c'), keys.job('d'), keys.job('f')), 0, 'nothing of them is left');
+      assert.equal((await submitAll('a', {}, 'a'))[0], 'same', 'what is there is not refused');
+    });
+
+    it('refuses faster submissions than a minute allows, with the wait', async () => {
+      await grant('a', { ratePerMinute: 2 });
+      await place('a', 'a');
+      await place('b', 'a');
+      const [refused, wait, limit] = await submitAll('c', {}, 'a');
+      assert.deepEqual([refused, limit], ['rate', 2]);
+      assert.ok(Number(wait) > 0 && Number(wait) <= 30_000, String(wait));
+      assert.equal((await submitAll('d', {}, 'b'))[0], 'created');
+    });
+
+    it('parks what may not run yet, and lets it go on with the end of another', async () => {
+      await grant('a', { maxRunning: 1 });
+      for (const id of ['a', 'b', 'c']) await place(id, 'a');
+      assert.deepEqual([await begin('a'), await begin('b'), await begin('c')], ['ok', 'parked', 'parked']);
+      await cancel('b');
+      const answer = await redis.eval(...transitionCall('a', 'failed', 1, now++));
+      assert.deepEqual(answer, ['ok', 'c'], 'a cancelled one does not take its turn');
+      assert.equal(await begin('c'), 'ok');
     });
   });
 });

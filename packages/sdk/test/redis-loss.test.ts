@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TRANSITION_LUA, keys } from '@patchbay/protocol';
+import { beginCall, keys, transitionCall, type JobState } from '@patchbay/protocol';
 import { Redis } from 'ioredis';
 import { Patchbay, type JobSpec } from '../src/index.js';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
@@ -17,20 +17,11 @@ const spec: JobSpec = { model: MODEL, runs: [{ inputs: { text: ['a'] } }] };
 async function move(url: string, jobId: string, ...steps: [state: string, result?: string][]): Promise<void> {
   const redis = new Redis(url.replace('unix://', ''));
   for (const [state, result = ''] of steps) {
-    const verdict = await redis.eval(
-      TRANSITION_LUA,
-      3,
-      keys.job(jobId),
-      keys.events(jobId),
-      keys.jobs,
-      state,
-      1,
-      Date.now(),
-      '',
-      result,
-      '',
-      jobId,
-    );
+    const call =
+      state === 'placing'
+        ? beginCall(jobId, Date.now())
+        : transitionCall(jobId, state as JobState, 1, Date.now(), { result });
+    const [verdict] = (await redis.eval(...call)) as [string];
     assert.equal(verdict, 'ok');
   }
   redis.disconnect();

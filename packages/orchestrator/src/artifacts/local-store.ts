@@ -8,6 +8,19 @@ import type { ArtifactInfo, ArtifactStore, ByteRange } from './store.js';
 
 const READ_BYTES = 1 << 20;
 
+/** A file that is being written changes more often than this. */
+const ABANDONED_MS = 3_600_000;
+
+/** Unix milliseconds; later than everything for a file that is gone. */
+async function changedAt(path: string): Promise<number> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (cause) {
+    if (isMissing(cause)) return Number.POSITIVE_INFINITY;
+    throw cause;
+  }
+}
+
 const isMissing = (cause: unknown): boolean => (cause as NodeJS.ErrnoException).code === 'ENOENT';
 
 export class LocalStore implements ArtifactStore {
@@ -20,10 +33,23 @@ export class LocalStore implements ArtifactStore {
     this.incoming = join(directory, 'incoming');
   }
 
-  /** Makes the directory and removes what earlier processes left half written. */
+  /** Makes the directory and removes what earlier processes left half written; another one may be writing now. */
   async prepare(): Promise<void> {
     await mkdir(this.incoming, { recursive: true, mode: 0o700 });
-    for (const name of await readdir(this.incoming)) await rm(join(this.incoming, name), { force: true });
+    const before = Date.now() - ABANDONED_MS;
+    for (const name of await readdir(this.incoming)) {
+      const path = join(this.incoming, name);
+      if ((await changedAt(path)) < before) await rm(path, { force: true });
+    }
+  }
+
+  async olderThan(time: number): Promise<string[]> {
+    const old: string[] = [];
+    for (const folder of (await readdir(this.directory)).filter((name) => /^[0-9a-f]{2}$/.test(name))) {
+      for (const name of await readdir(join(this.directory, folder)))
+        if ((await changedAt(join(this.directory, folder, name))) < time) old.push(name);
+    }
+    return old;
   }
 
   async put(sha256: string, content: Readable): Promise<ArtifactInfo> {

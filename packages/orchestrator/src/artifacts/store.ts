@@ -22,6 +22,8 @@ export interface ArtifactStore {
   head(sha256: string): Promise<ArtifactInfo>;
   /** A range must lie within the file. @throws `PB_ARTIFACT_NOT_FOUND` */
   get(sha256: string, range?: ByteRange): Promise<Readable>;
+  /** Digests of the files that were put before this time, unix milliseconds. */
+  olderThan(time: number): Promise<string[]>;
   /** Resolves to whether it was there. */
   delete(sha256: string): Promise<boolean>;
 }

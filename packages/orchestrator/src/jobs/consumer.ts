@@ -4,7 +4,7 @@
  * @module
  */
 import { QUEUE_PREFIX, queueName } from '@patchbay/protocol';
-import { WaitingError, Worker, type Job } from 'bullmq';
+import { DelayedError, WaitingError, Worker, type Job } from 'bullmq';
 import type { Redis } from '../redis.js';
 import type { Ending, Lease } from './run-job.js';
 import { settledWithin } from './settled-within.js';
@@ -48,7 +48,7 @@ export class Consumer {
         concurrency,
         lockDuration: LOCK_MS,
         stalledInterval: STALL_CHECK_MS,
-        // run-job.ts decides how many stalls are too many, so that the record tells of it
+        // the record counts how often whoever ran a job vanished, and is the one that says when it is too often
         maxStalledCount: Number.MAX_SAFE_INTEGER,
       },
     );
@@ -104,14 +104,15 @@ export class Consumer {
     const { jobId } = job.data;
     const stop = new StopSwitch();
     this.active.set(jobId, stop);
-    const isLast = job.attemptsMade + 1 >= (job.opts.attempts ?? 1);
-    const lease = { jobId, model, attempt: job.attemptsStarted, isLast, stalls: job.stalledCounter };
     try {
-      const ending = await this.run(lease, stop);
+      const ending = await this.run({ jobId, model }, stop);
       if (ending === 'over') return;
-      if (ending === 'retry') throw new Error('to be retried');
-      await job.moveToWait(token);
-      throw new WaitingError();
+      if (ending === 'put back') {
+        await job.moveToWait(token);
+        throw new WaitingError();
+      }
+      await job.moveToDelayed(Date.now() + ending.pauseMs, token);
+      throw new DelayedError();
     } finally {
       if (this.active.get(jobId) === stop) this.active.delete(jobId);
     }

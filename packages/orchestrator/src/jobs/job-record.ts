@@ -1,62 +1,70 @@
 /**
- * The only writer of job states past `queued`. Every step is one fenced Lua call of the protocol package.
+ * The only writer of job states past `queued`. Every step is one fenced script of the protocol package.
  * The scripts go by EVAL, not EVALSHA: a NOSCRIPT answer (Redis restarted) would be repeated behind commands that were
  * sent later, and the event log would lose its order.
  * Not here: which state an outcome becomes (run-job.ts).
  * @module
  */
-import { CANCEL_LUA, TRANSITION_LUA, keys, type ErrorJson, type JobState } from '@patchbay/protocol';
+import {
+  beginCall,
+  cancelCall,
+  deleteCall,
+  isTerminal,
+  keys,
+  transitionCall,
+  type ErrorCode,
+  type ErrorJson,
+  type JobState,
+  type TransitionStep,
+} from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
 
 /** What an attempt needs of its job. */
 export interface BegunJob {
+  /** Fencing token of all that follows. */
+  readonly attempt: number;
   readonly document: string;
   readonly createdAt: number;
   readonly cancelRequested: string | undefined;
+  /** How often whoever ran it vanished. */
+  readonly lostConsumers: number;
+  readonly expiresAt: number | undefined;
 }
 
-export interface Step {
-  readonly reason?: string;
-  readonly result?: string;
-  readonly error?: ErrorJson;
-}
+/** `parked`: it goes on when another job of its submitter ends. `over`: it is over, or gone. */
+export type Begun = BegunJob | 'parked' | 'over';
 
-const LOST_WORKERS = 'lostWorkers';
+/** A job of the same submitter that may go on now. */
+export interface Moved {
+  /** `ok`, `missing`, `stale`, or the state that does not allow the step. */
+  readonly answer: string;
+  readonly released?: string | undefined;
+}
 
 export class JobRecords {
   constructor(private readonly redis: Redis) {}
 
-  /**
-   * Moves a job on if `attempt` is still the current one.
-   * Resolves to `ok`, `missing`, `stale`, or the state that does not allow the step.
-   */
-  async transition(jobId: string, to: JobState, attempt: number, step: Step = {}): Promise<string> {
-    const error = step.error === undefined ? '' : JSON.stringify({ ...step.error, jobId });
-    const answer = await this.redis.eval(
-      TRANSITION_LUA,
-      3,
-      keys.job(jobId),
-      keys.events(jobId),
-      keys.jobs,
-      to,
-      attempt,
-      Date.now(),
-      step.reason ?? '',
-      step.result ?? '',
-      error,
-      jobId,
-    );
-    return String(answer);
+  /** Moves a job on if `attempt` is still the current one. */
+  async transition(jobId: string, to: JobState, attempt: number, step: TransitionStep = {}): Promise<Moved> {
+    const answer = await this.redis.eval(...transitionCall(jobId, to, attempt, Date.now(), step));
+    const [verdict, released] = answer as [string, string?];
+    return { answer: verdict, released };
   }
 
-  /** Starts an attempt in one round trip; undefined when the job is over, gone, or a newer attempt has it. */
-  async begin(jobId: string, attempt: number): Promise<BegunJob | undefined> {
-    const [answer, [document, createdAt, cancelRequested]] = await Promise.all([
-      this.transition(jobId, 'placing', attempt),
-      this.redis.hmget(keys.job(jobId), 'document', 'createdAt', 'cancelRequested'),
-    ]);
-    if (answer !== 'ok') return undefined;
-    return { document: document ?? '', createdAt: Number(createdAt), cancelRequested: cancelRequested ?? undefined };
+  /** Starts the next attempt in one round trip. */
+  async begin(jobId: string): Promise<Begun> {
+    const answer = (await this.redis.eval(...beginCall(jobId, Date.now()))) as (string | number)[];
+    const [verdict, attempt, document, createdAt, cancelRequested, lostConsumers, expiresAt] = answer.map(String);
+    if (verdict === 'parked') return 'parked';
+    if (verdict !== 'ok') return 'over';
+    return {
+      attempt: Number(attempt),
+      document: document!,
+      createdAt: Number(createdAt),
+      cancelRequested: cancelRequested === '' ? undefined : cancelRequested,
+      lostConsumers: Number(lostConsumers),
+      expiresAt: expiresAt === '' ? undefined : Number(expiresAt),
+    };
   }
 
   /** The cancel flags of these jobs, for after a time in which no message could arrive. */
@@ -66,20 +74,23 @@ export class JobRecords {
 
   /** Cancels a queued job, asks for the end of a running one. Resolves to `missing` or the state after the call. */
   async cancel(jobId: string, reason: string): Promise<string> {
-    const channel = keys.cancelChannel;
-    return String(
-      await this.redis.eval(CANCEL_LUA, 2, keys.job(jobId), keys.events(jobId), jobId, reason, Date.now(), channel),
-    );
+    return String(await this.redis.eval(...cancelCall(jobId, reason, Date.now())));
   }
 
-  /** Counts that the job's ranks were lost while it ran. */
-  async countLostWorker(jobId: string): Promise<number> {
-    return this.redis.hincrby(keys.job(jobId), LOST_WORKERS, 1);
+  /** Forgets a job that has ended. Resolves to `deleted`, `missing`, or the state of one that has not. */
+  async delete(jobId: string): Promise<string> {
+    return String(await this.redis.eval(...deleteCall(jobId)));
+  }
+
+  /** How often the job has failed in this way, with this time. */
+  async countFailure(jobId: string, code: ErrorCode): Promise<number> {
+    return this.redis.hincrby(keys.job(jobId), `failures:${code}`, 1);
   }
 
   /** Ends a job that waits in no queue any more. */
   async failQueued(jobId: string, error: ErrorJson): Promise<void> {
-    const attempt = Number(await this.redis.hget(keys.job(jobId), 'attempt'));
-    await this.transition(jobId, 'failed', attempt, { reason: error.message, error });
+    const [state, attempt] = await this.redis.hmget(keys.job(jobId), 'state', 'attempt');
+    if (state == null || isTerminal(state as JobState)) return;
+    await this.transition(jobId, 'failed', Number(attempt), { reason: error.message, error });
   }
 }

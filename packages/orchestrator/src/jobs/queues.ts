@@ -26,8 +26,14 @@ export class Queues {
     return queue;
   }
 
-  async add(model: string, jobId: string): Promise<void> {
-    await this.of(model).add(QUEUE_JOB_NAME, { jobId }, queueJobOptions(jobId));
+  /** Does nothing when the job has an entry. */
+  async add(model: string, jobId: string, place: number): Promise<void> {
+    await this.of(model).add(QUEUE_JOB_NAME, { jobId }, queueJobOptions(jobId, place));
+  }
+
+  /** Whether the job waits there, or a consumer has it. */
+  async has(model: string, jobId: string): Promise<boolean> {
+    return (await this.of(model).getJob(queueJobId(jobId))) !== undefined;
   }
 
   /** Takes a job out unless a consumer has it. */

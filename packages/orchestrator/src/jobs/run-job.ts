@@ -4,12 +4,15 @@
  * @module
  */
 import {
+  artifactsIn,
   error,
   parseJobDocument,
   toPatchbayError,
   type ErrorCode,
   type JobDocument,
+  type JobState,
   type PatchbayError,
+  type TransitionStep,
 } from '@patchbay/protocol';
 import type { ControlRoute, GangRun } from '../cluster-client/gang.js';
 import type { OrchestratorConfig } from '../config.js';
@@ -20,6 +23,7 @@ import type { Claim } from '../placement/claim.js';
 import { JobClock, completeResult } from './complete-result.js';
 import type { EventLog } from './event-log.js';
 import type { BegunJob, JobRecords } from './job-record.js';
+import { afterFailure, checkLostConsumers } from './retry-policy.js';
 import { settledWithin } from './settled-within.js';
 import { Stopped, type StopCause, type StopSwitch } from './stop.js';
 
@@ -27,12 +31,6 @@ import { Stopped, type StopCause, type StopSwitch } from './stop.js';
 export interface Lease {
   readonly jobId: string;
   readonly model: string;
-  /** Fencing token: BullMQ's count of starts. */
-  readonly attempt: number;
-  /** No retry is left after this attempt. */
-  readonly isLast: boolean;
-  /** How often a consumer of the job vanished. */
-  readonly stalls: number;
 }
 
 export interface JobParts {
@@ -44,18 +42,18 @@ export interface JobParts {
   readonly limits: Pick<OrchestratorConfig, 'placeTimeoutMs' | 'cancelGraceMs'>;
   readonly artifactUrl: () => string;
   readonly claim: (model: string, signal: AbortSignal, limitMs: number) => Promise<Claim>;
+  /** Lets a job go on that was parked. */
+  readonly release: (jobId: string) => void;
 }
 
-/** What the queue has to do: forget the job, start it again, or put it back as if it had not been started. */
-export type Ending = 'over' | 'retry' | 'put back';
+/** What the queue has to do: forget the job, start it again after a pause, or put it back as if it had not been started. */
+export type Ending = 'over' | 'put back' | { readonly pauseMs: number };
 
 type Outcome =
   | { readonly kind: 'completed'; readonly result: string }
   | { readonly kind: 'stopped'; readonly cause: StopCause }
   | { readonly kind: 'failed'; readonly error: PatchbayError };
 
-/** Started more often than this by consumers or ranks that then vanished, a job is taken for the culprit. */
-const MAX_LOST_WORKERS = 2;
 /** After these a replica is not given the next job until the cluster had time to tell what happened. */
 const SUSPICIOUS: readonly ErrorCode[] = ['PB_GANG_LOST', 'PB_MODEL_NOT_READY'];
 /** The gang's own deadline is only for when nobody stops the job from here. */
@@ -64,68 +62,77 @@ const TICKET_SLACK_MS = 60_000;
 
 export async function runJob(lease: Lease, stop: StopSwitch, parts: JobParts): Promise<Ending> {
   const clock = new JobClock();
-  const begun = await parts.records.begin(lease.jobId, lease.attempt);
-  if (begun === undefined) return 'over';
-  const outcome = await new Attempt(lease, begun, stop, parts, clock).run();
-  return settle(lease, outcome, parts);
+  const begun = await parts.records.begin(lease.jobId);
+  // a parked job has no queue entry; it gets one when another job of its submitter ends
+  if (begun === 'over' || begun === 'parked') return 'over';
+  const attempt = new Attempt(lease, begun, stop, parts, clock);
+  return new Settlement(lease, begun.attempt, parts).settle(await attempt.run());
 }
 
 /** One place that turns any outcome into a state. */
-async function settle(lease: Lease, outcome: Outcome, parts: JobParts): Promise<Ending> {
-  const { jobId, attempt } = lease;
-  const end = async (
-    state: 'completed' | 'failed' | 'cancelled',
-    step: { result?: string; failure?: PatchbayError },
-  ): Promise<Ending> => {
-    const { result, failure } = step;
+class Settlement {
+  constructor(
+    private readonly lease: Lease,
+    private readonly attempt: number,
+    private readonly parts: JobParts,
+  ) {}
+
+  async settle(outcome: Outcome): Promise<Ending> {
+    const { jobId } = this.lease;
+    if (outcome.kind === 'completed') return this.end('completed', { result: outcome.result });
+    if (outcome.kind === 'failed') return this.failed(outcome.error);
+    const { cause } = outcome;
+    switch (cause.why) {
+      case 'cancelled':
+        return this.end('cancelled', { failure: error('PB_JOB_CANCELLED', { reason: cause.reason }, { jobId }) });
+      case 'deadline':
+        return this.end('failed', { failure: error('PB_JOB_TIMEOUT', { timeoutMs: cause.timeoutMs }, { jobId }) });
+      case 'expired':
+        return this.end('expired', { failure: error('PB_JOB_EXPIRED', {}, { jobId }) });
+      case 'shutdown':
+        await this.move('queued', { reason: 'the orchestrator is shutting down' });
+        return 'put back';
+      case 'lease lost':
+        return 'over';
+    }
+  }
+
+  private async failed(failure: PatchbayError): Promise<Ending> {
+    const { jobId } = this.lease;
+    const failures = failure.retryable ? await this.parts.records.countFailure(jobId, failure.code) : 1;
+    const next = afterFailure(failure, failures);
+    if (typeof next !== 'number') return this.end('failed', { failure: next });
+    await this.move('queued', { reason: `${failure.code}: ${failure.message}` });
+    return { pauseMs: next };
+  }
+
+  private async end(
+    state: 'completed' | 'failed' | 'cancelled' | 'expired',
+    { result, failure }: { result?: string; failure?: PatchbayError },
+  ): Promise<Ending> {
     const told = {
-      ...(result !== undefined && { result }),
+      ...(result !== undefined && { result, artifacts: artifactsIn(result) }),
       ...(failure && { reason: failure.message, error: failure.toJSON() }),
     };
-    const answer = await parts.records.transition(jobId, state, attempt, told);
-    if (answer === 'ok') parts.metrics.ended(lease.model, state);
-    else parts.log.warn({ jobId, attempt, state, answer }, 'the end of a job was refused');
+    const answer = await this.move(state, told);
+    if (answer === 'ok') this.parts.metrics.ended(this.lease.model, state);
+    else if (answer !== state)
+      this.parts.log.warn({ ...this.lease, attempt: this.attempt, state, answer }, 'the end of a job was refused');
     return 'over';
-  };
-  const requeue = async (reason: string, ending: Ending): Promise<Ending> => {
-    await parts.records.transition(jobId, 'queued', attempt, { reason });
-    return ending;
-  };
-  switch (outcome.kind) {
-    case 'completed':
-      return end('completed', { result: outcome.result });
-    case 'failed': {
-      const failure = await blame(lease, outcome.error, parts.records);
-      return failure.retryable && !lease.isLast
-        ? requeue(`${failure.code}: ${failure.message}`, 'retry')
-        : end('failed', { failure });
-    }
-    case 'stopped':
-      switch (outcome.cause.why) {
-        case 'cancelled':
-          return end('cancelled', { failure: error('PB_JOB_CANCELLED', { reason: outcome.cause.reason }, { jobId }) });
-        case 'deadline':
-          return end('failed', { failure: error('PB_JOB_TIMEOUT', { timeoutMs: outcome.cause.timeoutMs }, { jobId }) });
-        case 'shutdown':
-          return requeue('the orchestrator is shutting down', 'put back');
-        case 'lease lost':
-          return 'over';
-      }
   }
-}
 
-/** A job under which the ranks are lost again is not given to a third set of them. */
-async function blame(lease: Lease, failure: PatchbayError, records: JobRecords): Promise<PatchbayError> {
-  if (failure.code !== 'PB_GANG_LOST') return failure;
-  const losses = await records.countLostWorker(lease.jobId);
-  if (losses < MAX_LOST_WORKERS) return failure;
-  return error('PB_JOB_STALLED', { attempts: losses }, { jobId: lease.jobId, cause: failure });
+  private async move(state: JobState, step: TransitionStep): Promise<string> {
+    const { answer, released } = await this.parts.records.transition(this.lease.jobId, state, this.attempt, step);
+    if (released !== undefined) this.parts.release(released);
+    return answer;
+  }
 }
 
 /** The part of a job's life that holds a replica. Never throws. */
 class Attempt {
   private running = false;
   private deadline: NodeJS.Timeout | undefined;
+  private expiry: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly lease: Lease,
@@ -139,8 +146,9 @@ class Attempt {
     try {
       const { cancelRequested, document: text } = this.begun;
       if (cancelRequested !== undefined) this.stop.stop({ why: 'cancelled', reason: cancelRequested });
-      if (this.lease.stalls > MAX_LOST_WORKERS) throw error('PB_JOB_STALLED', { attempts: this.lease.stalls });
+      checkLostConsumers(this.begun.lostConsumers);
       const document = parseJobDocument(JSON.parse(text));
+      this.expireLater();
       const patience = Math.max(this.parts.limits.placeTimeoutMs, document.limits.timeoutMs);
       const claim = await this.parts.claim(this.lease.model, this.stop.signal, patience);
       return { kind: 'completed', result: await this.runOn(claim, document) };
@@ -149,7 +157,14 @@ class Attempt {
       return { kind: 'failed', error: toPatchbayError(cause, this.lease.jobId) };
     } finally {
       clearTimeout(this.deadline);
+      clearTimeout(this.expiry);
     }
+  }
+
+  private expireLater(): void {
+    const { expiresAt } = this.begun;
+    if (expiresAt === undefined) return;
+    this.expiry = setTimeout(() => this.stop.stop({ why: 'expired' }), Math.max(0, expiresAt - Date.now()));
   }
 
   private async runOn(claim: Claim, document: JobDocument): Promise<string> {
@@ -162,7 +177,8 @@ class Attempt {
     );
     const { json, route } = await this.outcomeOf(run);
     this.markRunning(document.limits.timeoutMs);
-    const { jobId, attempt, model } = this.lease;
+    const { jobId, model } = this.lease;
+    const { attempt } = this.begun;
     const moments = { created: this.begun.createdAt, taken: this.clock.taken, sent, done: this.clock.now() };
     const { text, timings } = completeResult(json, { jobId, attempt, model, route, moments });
     this.parts.metrics.timed(model, timings);
@@ -170,7 +186,8 @@ class Attempt {
   }
 
   private start(claim: Claim, document: JobDocument, sent: number): GangRun {
-    const { jobId, attempt } = this.lease;
+    const { jobId } = this.lease;
+    const { attempt } = this.begun;
     const { timeoutMs } = document.limits;
     const deadlineUnixMs = Math.ceil(sent) + timeoutMs + DEADLINE_SLACK_MS;
     const job = {
@@ -206,10 +223,12 @@ class Attempt {
   private markRunning(timeoutMs: number): void {
     if (this.running || this.stop.signal.aborted) return;
     this.running = true;
+    clearTimeout(this.expiry);
     this.deadline = setTimeout(() => this.stop.stop({ why: 'deadline', timeoutMs }), timeoutMs);
-    const { jobId, attempt } = this.lease;
+    const { jobId } = this.lease;
+    const { attempt } = this.begun;
     this.parts.records.transition(jobId, 'running', attempt).then(
-      (answer) => {
+      ({ answer }) => {
         if (answer === 'stale' || answer === 'missing') this.stop.stop({ why: 'lease lost' });
       },
       (cause: unknown) => this.parts.log.error({ jobId, err: cause }, 'cannot record that a job runs'),

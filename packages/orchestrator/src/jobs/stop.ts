@@ -4,6 +4,8 @@ export type StopCause =
   | { readonly why: 'cancelled'; readonly reason: string }
   /** Longer than limits.timeoutMs from `running` on. */
   | { readonly why: 'deadline'; readonly timeoutMs: number }
+  /** Not running by limits.startTimeoutMs. */
+  | { readonly why: 'expired' }
   /** BullMQ gave the job to another consumer, or may have. */
   | { readonly why: 'lease lost' }
   | { readonly why: 'shutdown' };

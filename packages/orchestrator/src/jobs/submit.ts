@@ -1,21 +1,26 @@
 /** Takes a document that came over HTTP: the same steps on the same keys as the SDK's. Not here: checking it. @module */
 import { randomUUID } from 'node:crypto';
-import { SUBMIT_LUA, error, submission, type JobDocument } from '@patchbay/protocol';
+import { readSubmitVerdict, submission, submitCall, type JobDocument } from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
 import type { Queues } from './queues.js';
 
-/** @throws `PB_JOB_ID_CONFLICT`, `PB_MODEL_NOT_FOUND` */
+export interface SubmitOptions {
+  readonly jobId?: string | undefined;
+  /** Of the API key; a label of the document names another one only without. */
+  readonly submitter?: string | undefined;
+}
+
+/** @throws the refusals of `readSubmitVerdict` */
 export async function submitDocument(
   redis: Redis,
   queues: Queues,
   document: JobDocument,
-  jobId: string = document.jobId ?? randomUUID(),
+  options: SubmitOptions = {},
 ): Promise<{ jobId: string; created: boolean }> {
-  const job = submission(document, jobId, Date.now());
-  const verdict = String(await redis.eval(SUBMIT_LUA, job.keys.length, ...job.keys, ...job.args));
-  if (verdict === 'conflict') throw error('PB_JOB_ID_CONFLICT', { jobId }, { jobId });
-  if (verdict === 'no-model') throw error('PB_MODEL_NOT_FOUND', { model: document.model }, { path: 'model' });
+  const { jobId = document.jobId ?? randomUUID(), submitter } = options;
+  const job = submission(document, jobId, { now: Date.now(), submitter });
+  const { created, state, place } = readSubmitVerdict(job, await redis.eval(...submitCall(job)));
   // also when the record was there: a submission that broke off before its queue entry is completed by the next one
-  await queues.add(document.model, jobId);
-  return { jobId, created: verdict === 'created' };
+  if (state === 'queued') await queues.add(document.model, jobId, place);
+  return { jobId, created };
 }

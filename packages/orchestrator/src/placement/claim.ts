@@ -3,7 +3,7 @@
  * Not here: how replicas come to be (controller.ts).
  * @module
  */
-import { error, type PatchbayError } from '@patchbay/protocol';
+import { PatchbayError, error } from '@patchbay/protocol';
 import type { GangConnection } from '../cluster-client/gang.js';
 
 /** How long a replica that just lost a job is avoided, unless the cluster tells of a new epoch before. */
@@ -93,11 +93,16 @@ export class ReplicaPool {
     };
     const waiter: Waiter = { resolve: finish(resolve), reject: finish(reject) };
     const aborted = (): void => waiter.reject(signal.reason);
-    const status = `not ready after ${limitMs} ms`;
-    const timer = setTimeout(() => waiter.reject(error('PB_MODEL_NOT_READY', { model: this.model, status })), limitMs);
+    const timer = setTimeout(() => waiter.reject(this.waitedInVain(limitMs)), limitMs);
     signal.addEventListener('abort', aborted);
     this.waiters.push(waiter);
     this.serve();
+  }
+
+  /** The wait was all the patience there is: another one would not help. */
+  private waitedInVain(limitMs: number): PatchbayError {
+    const told = error('PB_MODEL_NOT_READY', { model: this.model, status: `not ready after ${limitMs} ms` });
+    return new PatchbayError(told.code, told.message, told.context, false);
   }
 
   private free(): Slot | undefined {

@@ -1,7 +1,8 @@
 /** Reads the record of a job and asks for its end. Not here: submission (submit.ts), events. @module */
 import {
-  CANCEL_LUA,
   STATUS_FIELDS,
+  cancelCall,
+  deleteCall,
   error,
   keys,
   readJobStatus,
@@ -48,9 +49,15 @@ export class JobRecords {
 
   /** @throws `PB_JOB_NOT_FOUND`, `PB_REDIS_UNAVAILABLE` */
   async cancel(jobId: string, reason: string): Promise<JobStatus> {
-    const args = [keys.job(jobId), keys.events(jobId), jobId, reason, Date.now(), keys.cancelChannel];
-    const state = await this.redis.run((client) => client.eval(CANCEL_LUA, 2, ...args));
+    const state = await this.redis.run((client) => client.eval(...cancelCall(jobId, reason, Date.now())));
     if (state === 'missing') throw error('PB_JOB_NOT_FOUND', { jobId }, { jobId });
     return this.status(jobId);
+  }
+
+  /** @throws `PB_JOB_NOT_FOUND`, `PB_JOB_RUNNING`, `PB_REDIS_UNAVAILABLE` */
+  async delete(jobId: string): Promise<void> {
+    const state = String(await this.redis.run((client) => client.eval(...deleteCall(jobId))));
+    if (state === 'missing') throw error('PB_JOB_NOT_FOUND', { jobId }, { jobId });
+    if (state !== 'deleted') throw error('PB_JOB_RUNNING', { jobId, state }, { jobId });
   }
 }

@@ -81,7 +81,7 @@ export class Jobs {
     const attempt = new AbortController();
     try {
       for (const hook of hookFunctions) hook.register(jobId);
-      const work = this.#send(submission(parsed, jobId, Date.now()), feed, given === undefined, attempt.signal);
+      const work = this.#send(submission(parsed, jobId, { now: Date.now() }), feed, attempt.signal);
       await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
     } catch (cause) {
       attempt.abort();
@@ -113,17 +113,22 @@ export class Jobs {
     return this.get(jobId).cancel(options);
   }
 
+  /** Forgets a job that has ended, with its result and events. @throws `PB_JOB_NOT_FOUND`, `PB_JOB_RUNNING`, `PB_REDIS_UNAVAILABLE` */
+  async delete(jobId: string): Promise<void> {
+    await this.services.records.delete(jobId);
+  }
+
   /** Both connections are open before anything is written, so that the read waits when the job's first event comes. */
-  async #send(job: Submission, feed: EventFeed, isNewId: boolean, attempt: AbortSignal): Promise<void> {
+  async #send(job: Submission, feed: EventFeed, attempt: AbortSignal, again = false): Promise<void> {
     const { follower } = this.services;
     const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
     throwIfAborted(attempt, job.jobId); // nobody waits any more
     if (feed.readers === 0) follower.follow(feed);
     try {
-      await this.submitter.send(queue, job, isNewId);
+      await this.submitter.send(queue, job);
     } catch (cause) {
-      if (!isNewId || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
-      await this.#send(job, feed, false, attempt); // the connection was lost on the way: nothing runs twice
+      if (again || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
+      await this.#send(job, feed, attempt, true); // the connection was lost on the way: nothing runs twice
     }
   }
 

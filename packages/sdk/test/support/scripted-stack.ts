@@ -8,7 +8,8 @@ import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import {
   QUEUE_PREFIX,
-  TRANSITION_LUA,
+  beginCall,
+  transitionCall,
   error,
   keys,
   queueName,
@@ -62,16 +63,12 @@ export class ScriptedConsumer {
   constructor(url: string) {
     this.redis = new Redis(path(url), { maxRetriesPerRequest: null });
     this.redis.on('error', () => undefined);
-    this.#worker = new Worker(
-      queueName(MODEL),
-      async (job) => this.#run((job.data as { jobId: string }).jobId, job.attemptsStarted),
-      {
-        connection: this.redis,
-        prefix: QUEUE_PREFIX,
-        concurrency: 64,
-        drainDelay: 1,
-      },
-    );
+    this.#worker = new Worker(queueName(MODEL), async (job) => this.#run((job.data as { jobId: string }).jobId), {
+      connection: this.redis,
+      prefix: QUEUE_PREFIX,
+      concurrency: 64,
+      drainDelay: 1,
+    });
     this.#worker.on('error', () => undefined);
   }
 
@@ -86,33 +83,26 @@ export class ScriptedConsumer {
     this.redis.disconnect();
   }
 
-  async #run(jobId: string, attempt: number): Promise<void> {
+  async #run(jobId: string): Promise<void> {
     this.seen.push(jobId);
+    const [begun, attempt] = (await this.redis.eval(...beginCall(jobId, Date.now()))) as [string, number];
+    if (begun !== 'ok') return;
     const events = keys.events(jobId);
     const to: Step['to'] = async (state, { reason = '', result, error: failure } = {}) => {
-      const texts = [result, failure].map((value) => (value === undefined ? '' : JSON.stringify(value)));
-      const verdict = await this.redis.eval(
-        TRANSITION_LUA,
-        3,
-        keys.job(jobId),
-        events,
-        keys.jobs,
-        state,
-        attempt,
-        Date.now(),
-        reason,
-        ...texts,
-        jobId,
-      );
+      const [verdict] = (await this.redis.eval(
+        ...transitionCall(jobId, state, attempt, Date.now(), {
+          reason,
+          ...(result !== undefined && { result: JSON.stringify(result) }),
+          ...(failure !== undefined && { error: failure }),
+        }),
+      )) as [string];
       if (verdict !== 'ok') throw new Error(`${state}: ${String(verdict)}`);
       return verdict;
     };
     const emit: Step['emit'] = (event) =>
       this.redis.xadd(events, '*', 'e', JSON.stringify({ at: Date.now(), attempt, ...event }));
-    const [text, state] = await this.redis.hmget(keys.job(jobId), 'document', 'state');
-    if (text == null || state === 'completed') return;
+    const text = (await this.redis.hget(keys.job(jobId), 'document')) ?? '';
     try {
-      await to('placing');
       await this.script({
         jobId,
         document: JSON.parse(text) as Record<string, unknown>,

@@ -1,6 +1,6 @@
 /** /api/jobs: submit, list, look at, follow, cancel. @module */
 import { Readable } from 'node:stream';
-import { JOB_STATES, parseJobDocument } from '@patchbay/protocol';
+import { JOB_STATES, error, parseJobDocument } from '@patchbay/protocol';
 import type { FastifyPluginAsync } from 'fastify';
 import { z } from 'zod';
 import { followEvents } from '../../jobs/event-log.js';
@@ -43,7 +43,7 @@ export function jobRoutes({ redis, openFollower, queues, records, reader }: JobR
   return async (app) => {
     app.post('/api/jobs', async (request, reply) => {
       const query = parseRequest(submitQuery, request.query);
-      const submitted = await submitDocument(redis, queues, parseJobDocument(request.body), query.jobId);
+      const submitted = await submitDocument(redis, queues, parseJobDocument(request.body), query);
       return reply.code(201).send(submitted);
     });
 
@@ -72,6 +72,14 @@ export function jobRoutes({ redis, openFollower, queues, records, reader }: JobR
       reply.raw.once('close', () => gone.abort());
       void reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
       return reply.send(Readable.from(serverSentEvents(openFollower, id, after, gone.signal)));
+    });
+
+    app.delete('/api/jobs/:id', async (request, reply) => {
+      const { id } = parseRequest(byId, request.params);
+      const state = await records.delete(id);
+      if (state === 'missing') throw error('PB_JOB_NOT_FOUND', { jobId: id }, { jobId: id });
+      if (state !== 'deleted') throw error('PB_JOB_RUNNING', { jobId: id, state }, { jobId: id });
+      return reply.code(204).send();
     });
 
     app.post('/api/jobs/:id/cancel', async (request) => {
