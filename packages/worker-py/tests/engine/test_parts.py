@@ -118,6 +118,7 @@ class Pair(NamedTuple):
     right: Tensor | None
 
 
+MODEL_OUTPUT: dict[str, Any] = {"last_hidden_state": torch.zeros(1), "hidden_states": (torch.zeros(1), torch.ones(1))}
 CONTAINERS: list[tuple[Any, int]] = [
     ((torch.zeros(1), torch.ones(1)), 1),
     ([torch.zeros(1), (None, torch.ones(1))], 1),
@@ -125,7 +126,7 @@ CONTAINERS: list[tuple[Any, int]] = [
     (OrderedDict(x=3, y=torch.ones(1)), 0),
     (Pair(torch.zeros(1), torch.ones(1)), 1),
     (Pair(torch.ones(1), None), 0),
-    (BaseModelOutputWithPast(last_hidden_state=torch.zeros(1), hidden_states=(torch.zeros(1), torch.ones(1))), 2),
+    (BaseModelOutputWithPast(**MODEL_OUTPUT), 2),
     (((Pair(torch.zeros(1), None),), {"mask": None, "hidden_states": torch.ones(1)}), 1),
     (torch.ones(1), 0),
 ]

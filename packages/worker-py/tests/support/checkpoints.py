@@ -51,7 +51,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "mistral": lambda: MistralConfig(**LLAMA_LIKE, sliding_window=16),
     "mixtral": lambda: MixtralConfig(**LLAMA_LIKE, num_local_experts=4),
     "qwen3": lambda: Qwen3Config(**LLAMA_LIKE, head_dim=8),
-    "qwen3_moe": lambda: Qwen3MoeConfig(**LLAMA_LIKE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **{**LLAMA_LIKE, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+    ),
     "gemma3": lambda: Gemma3TextConfig(
         **{**LLAMA_LIKE, "tie_word_embeddings": True}, head_dim=8, sliding_window=16, query_pre_attn_scalar=8
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,11 @@ def test_hooks_on_one_module_chain_in_their_order(gang: Gang, llama: Path, modul
     plus = {**hook(module, "    return inputs + 0.5"), "name": "plus"}
     last = {"name": "last", "moduleName": module}
     want = {}
-    for order, edit in (
-        ("twice plus", lambda value: value * 2 + 0.5),
-        ("plus twice", lambda value: (value + 0.5) * 2),
-    ):
+    orders: dict[str, Callable[[Tensor], Tensor]] = {
+        "twice plus": lambda value: value * 2 + 0.5,
+        "plus twice": lambda value: (value + 0.5) * 2,
+    }
+    for order, edit in orders.items():
         hooks = [twice, plus, last] if order.startswith("twice") else [plus, twice, last]
         outcome = gang.run({"hooks": hooks, "runs": [RUN]})
         want[order] = plain_logits(llama, ROWS, (module, "forward", edit))

@@ -16,7 +16,8 @@ from support.plain_hooks import plain_logits, plain_reads
 
 ROWS = [[5, 9, 31, 4, 17], [7, 3, 100, 64, 8]]
 RUN: dict[str, Any] = {"name": "r", "inputs": {"tokenIds": ROWS}, "return": {"logits": "all"}}
-MIX = "def edit(current_module, inputs, save_ctx, modules):\n    return inputs.flip(-1) * 0.5 + inputs.cumsum(-1) * 0.02\n"
+SOURCE = "    return inputs.flip(-1) * 0.5 + inputs.cumsum(-1) * 0.02\n"
+MIX = f"def edit(current_module, inputs, save_ctx, modules):\n{SOURCE}"
 
 
 def mix(value: Tensor) -> Tensor:
