@@ -16,6 +16,7 @@ from typing import Any, Final
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.sandbox.client import SandboxJob
 from patchbay_worker.sandbox.job_process import JobProcess
+from patchbay_worker.sandbox.lockdown.plan import Plan
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.linux import keep_large_blocks
 from patchbay_worker.sandbox.zygote_process import START_S, ZygoteProcess
@@ -38,8 +39,9 @@ class SandboxPool:
         }
     ]
 
-    def __init__(self, size: int = 2) -> None:
+    def __init__(self, size: int = 2, plan: Plan = Plan()) -> None:
         self._size = size
+        self._plan = plan
         self._idle: deque[JobProcess] = deque()
         self._changed = threading.Condition()
         self._failure: PatchbayError | None = None
@@ -114,7 +116,7 @@ class SandboxPool:
         while not self._closing:
             zygote = None
             try:
-                zygote = ZygoteProcess()
+                zygote = ZygoteProcess(self._plan)
                 zygote.wait_ready()
                 self._serve(zygote)
             except Exception as problem:  # also a bug here: it must not leave acquire() waiting
