@@ -50,7 +50,7 @@ def from_exit(end: Exit | None, hook: str, limits: SandboxLimits) -> PatchbayErr
         return error("PB_EDIT_MEMORY", hook=hook, bytes=limits.memory_bytes)
     if end.signal_name == "SIGSYS":
         return error("PB_EDIT_BLOCKED", hook=hook, what="a system call that no edit needs (SIGSYS)")
-    if end.signal_name == "SIGXCPU" or end.signal_name == "SIGKILL" and end.cpu_s >= limits.job_timeout_s:
+    if end.signal_name == "SIGXCPU" or (end.signal_name == "SIGKILL" and end.cpu_s >= limits.job_timeout_s):
         return error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limits.job_timeout_s:g}")
     return error("PB_EDIT_CRASHED", hook=hook, reason=str(end))
 

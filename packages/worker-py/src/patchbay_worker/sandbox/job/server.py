@@ -50,7 +50,7 @@ DONE: Final[Reply] = (Kind.OK, (), {})
 
 def run_job(lock: JobLockDown) -> None:
     """Never returns to the zygote's code."""
-    _rehearse()
+    rehearse()
     lock.enter(os.getppid())
     os.write(SOCKET_FD, HELLO)
     server = _start(lock)
@@ -61,8 +61,9 @@ def run_job(lock: JobLockDown) -> None:
         os.write(SOCKET_FD, server.answer(data))
 
 
-def _rehearse() -> None:
-    """Serves a job of our own, so that the pages this writes are copied while the process still waits in the pool."""
+def rehearse() -> None:
+    """Serves a job of our own. In a job: the pages this writes are copied while the process still waits in the pool.
+    In the zygote: libraries look at /proc/cpuinfo while it is there."""
     size = arena_bytes_for(4096)
     fd = os.memfd_create("patchbay-rehearsal")
     os.ftruncate(fd, size)

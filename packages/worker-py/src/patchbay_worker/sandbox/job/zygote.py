@@ -80,6 +80,7 @@ def preload() -> None:
             with suppress(ImportError):
                 import_module(name)
         import_module("torch").set_num_threads(1)
+        sys.modules["patchbay_worker.sandbox.job.server"].rehearse()
     finally:
         tempfile.tempdir = None
         rmtree(directory, ignore_errors=True)

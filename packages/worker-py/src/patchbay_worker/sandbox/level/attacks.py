@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SOURCE: Final = '''
+SOURCE: Final = """
 import ctypes, json, mmap, os, resource, socket, sys
 
 def attempt(attack):
@@ -75,20 +75,20 @@ def edit(current_module, inputs, save_ctx, modules):
     }
     save_ctx.said = {name: attempt(attack) for name, attack in attacks.items()}
     return inputs
-'''
+"""
 
-ENDS_PROCESS: Final = '''
+ENDS_PROCESS: Final = """
 import ctypes
 def edit(current_module, inputs, save_ctx, modules):
     ctypes.CDLL(None).unshare(0x10000000)
     return inputs
-'''
+"""
 """A call without honest use, which must end the process."""
 
-NEVER_ENDS: Final = '''
+NEVER_ENDS: Final = """
 def edit(current_module, inputs, save_ctx, modules):
     while True:
         try:
             while True: pass
         except BaseException: pass
-'''
+"""

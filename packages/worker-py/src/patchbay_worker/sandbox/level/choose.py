@@ -64,7 +64,5 @@ def _try(zygote: ZygoteProcess, level: Level) -> list[Probe]:
 def _refused(level: Level, settings: SandboxSettings, failed: list[Probe]) -> Choice:
     why = "; ".join(f"{probe.name}: {probe.reason}" for probe in failed) or "the operator has chosen it"
     fixes = list(dict.fromkeys(probe.fix for probe in failed if probe.fix)) or [OTHER]
-    refusal = error(
-        "PB_SANDBOX_LEVEL", minimum=settings.minimum, level=level, probes=why[:1500], hint=" ".join(fixes)
-    )
+    refusal = error("PB_SANDBOX_LEVEL", minimum=settings.minimum, level=level, probes=why[:1500], hint=" ".join(fixes))
     return Choice(level, [probe.to_json() for probe in failed], refusal=refusal)

@@ -13,7 +13,9 @@ KUBERNETES: Final = (
     "Put infra/seccomp/patchbay.json on the nodes and name it as the pod's seccompProfile (type: Localhost); "
     "docs/security.md has the lines."
 )
-DOCKER: Final = "Start the container with --security-opt seccomp=infra/seccomp/patchbay.json; docs/security.md says more."
+DOCKER: Final = (
+    "Start the container with --security-opt seccomp=infra/seccomp/patchbay.json; docs/security.md says more."
+)
 APPARMOR: Final = (
     "Ubuntu's AppArmor takes the rights of new user namespaces: "
     "install infra/apparmor/patchbay, or sysctl kernel.apparmor_restrict_unprivileged_userns=0."

@@ -43,9 +43,7 @@ def abi() -> int:
 def ruleset(readable: Sequence[int], version: int) -> int:
     """A descriptor of the rules: everything handled, reading allowed below the folders of `readable` (descriptors)."""
     rights = max(count for least, count in _FILE_RIGHTS if version >= least)
-    wanted = _Ruleset(
-        (1 << rights) - 1, _NET_RIGHTS if version >= 4 else 0, _SCOPES if version >= 6 else 0
-    )
+    wanted = _Ruleset((1 << rights) - 1, _NET_RIGHTS if version >= 4 else 0, _SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     made = kernel.syscall("landlock_create_ruleset", kernel.LANDLOCK_CREATE_RULESET, ctypes.byref(wanted), size, 0)
     for folder in readable:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from patchbay_worker.sandbox.lockdown import kernel
@@ -50,13 +49,7 @@ def map_own_id(proc: int, uid: int, gid: int) -> None:
     """In a new user namespace: this one id, as itself. `proc` is a descriptor of /proc."""
     kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)  # else these files belong to root
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with suppress_missing(name):
-            write_at(proc, f"self/{name}", text)
-
-
-def suppress_missing(name: str) -> suppress:
-    """Kernels before 3.19 have no setgroups file."""
-    return suppress(FileNotFoundError) if name == "setgroups" else suppress()
+        write_at(proc, f"self/{name}", text)
 
 
 def write_at(folder: int, path: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Levels of the sandbox and the layers that each is made of. Not here: how a layer works, which level a machine reaches.
+"""Levels of the sandbox and the layers that each is made of. Not here: how a layer works, which one a machine has.
 
 `without` and `rules_off` exist for the tests, which take single layers and rules away and see that an attack works.
 """
@@ -49,9 +49,7 @@ class Plan:
         return self.level != "filtered"
 
     def to_json(self) -> str:
-        return json.dumps(
-            {"level": self.level, "without": sorted(self.without), "rules_off": sorted(self.rules_off)}
-        )
+        return json.dumps({"level": self.level, "without": sorted(self.without), "rules_off": sorted(self.rules_off)})
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
