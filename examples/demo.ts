@@ -82,6 +82,6 @@ await writeFile(`${OUT}/summary.json`, `${JSON.stringify(summary, null, 2)}\n`);
 say(
   `\nStack ready after ${summary.stackReadySeconds.toFixed(1)} s, all done after ${summary.totalSeconds.toFixed(1)} s.`,
 );
-say(`Sandbox level: ${result.json.fingerprint?.sandboxLevel} (trusted = edits run with the worker's rights).`);
+say(`Sandbox level: ${result.json.fingerprint?.sandboxLevel}.`);
 say(`Written: ${OUT}/summary.json, ${OUT}/causal-trace.svg`);
 if (summary.answers.italy === summary.answers.patched) throw new Error('the patch did not flip the answer');

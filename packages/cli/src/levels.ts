@@ -3,8 +3,8 @@ import type { SANDBOX_LEVELS } from '@patchbay/protocol';
 
 const meaning: Readonly<Record<(typeof SANDBOX_LEVELS)[number], string>> = {
   trusted: 'edits run with the rights of the worker; run only code that you trust',
-  filtered: 'system calls of edits are filtered, but files can be read',
-  confined: 'edits have no files, no network and no other processes',
+  filtered: 'edits have no files, no network and no other processes, by a filter of system calls alone',
+  confined: 'edits have no files, no network and no other processes; names and sizes of files can be seen',
   isolated: 'edits have no files, no network and no other processes, in namespaces of their own',
 };
 

@@ -231,7 +231,7 @@ export const CATALOGUE = {
   ),
   PB_SANDBOX_LEVEL: user(
     403,
-    'python edits need the sandbox level {minimum}, this worker has {level}',
+    'python edits need the sandbox level {minimum}, this worker reaches {level}: {probes}',
     'Raise the level as `patchbay doctor` says, or use edits of another kind.',
   ),
   // artifacts

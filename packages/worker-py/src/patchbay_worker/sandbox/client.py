@@ -208,6 +208,10 @@ class SandboxJob:
         """From any thread: ends the process; a pending call raises PB_JOB_CANCELLED with the reason."""
         self._channel.kill(reason)
 
+    def ended(self, timeout_s: float = 2.0) -> bool:
+        """Whether its process ends within this time."""
+        return self._process.ended(timeout_s)
+
     def close(self) -> None:
         """Ends the process and frees its memory; safe to call twice."""
         self._channel.close()

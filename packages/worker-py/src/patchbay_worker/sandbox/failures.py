@@ -20,6 +20,8 @@ def from_report(body: dict[str, Any], hook: str, limits: SandboxLimits) -> Patch
     if kind == "failed":
         name, text = _text(body, "type"), _text(body, "text")
         return error("PB_EDIT_FAILED", hook=hook, type=name, text=text, remote=_remote(body))
+    if kind == "blocked":
+        return error("PB_EDIT_BLOCKED", hook=hook, what=_text(body, "text"), remote=_remote(body))
     if kind == "memory":
         return error("PB_EDIT_MEMORY", hook=hook, bytes=limits.memory_bytes, remote=_remote(body))
     if kind == "shape":
@@ -46,7 +48,9 @@ def from_exit(end: Exit | None, hook: str, limits: SandboxLimits) -> PatchbayErr
         return error("PB_SANDBOX_FAILED", reason="the job's process and its zygote ended")
     if end.out_of_memory:
         return error("PB_EDIT_MEMORY", hook=hook, bytes=limits.memory_bytes)
-    if end.signal_name == "SIGXCPU":
+    if end.signal_name == "SIGSYS":
+        return error("PB_EDIT_BLOCKED", hook=hook, what="a system call that no edit needs (SIGSYS)")
+    if end.signal_name == "SIGXCPU" or (end.signal_name == "SIGKILL" and end.cpu_s >= limits.job_timeout_s):
         return error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limits.job_timeout_s:g}")
     return error("PB_EDIT_CRASHED", hook=hook, reason=str(end))
 

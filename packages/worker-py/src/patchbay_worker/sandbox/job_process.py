@@ -28,6 +28,7 @@ class Exit:
     code: int
     out_of_memory: bool
     """The kernel killed some process for memory while this one ran, and this one was killed."""
+    cpu_s: float = 0.0
 
     def __str__(self) -> str:
         return f"killed by {self.signal_name}" if self.signal_name else f"it exited with status {self.code}"
@@ -53,6 +54,10 @@ class JobProcess:
         """Whether the process still runs (it may be busy)."""
         return not _readable(self._pidfd, 0)
 
+    def ended(self, timeout_s: float) -> bool:
+        """Whether it ends within this time, with everything that it may have started."""
+        return _readable(self._pidfd, timeout_s)
+
     def kill(self) -> None:
         with self._lock:
             if not self._closed:
@@ -66,12 +71,12 @@ class JobProcess:
         data = os.read(self._status_fd, STATUS.size)
         if len(data) != STATUS.size:
             return None
-        status, _ = STATUS.unpack(data)
+        status, cpu_us = STATUS.unpack(data)
         if not os.WIFSIGNALED(status):
-            return Exit(None, os.waitstatus_to_exitcode(status), False)
+            return Exit(None, os.waitstatus_to_exitcode(status), False, cpu_us / 1e6)
         number = os.WTERMSIG(status)
         killed = number == signal.SIGKILL and _oom_kills() > self._oom_kills
-        return Exit(signal.Signals(number).name, -number, killed)
+        return Exit(signal.Signals(number).name, -number, killed, cpu_us / 1e6)
 
     def drain_log(self, limit: int) -> None:
         """Reads what the job has printed; a job that prints without end finds its pipe closed."""

@@ -16,8 +16,11 @@ from typing import Any, Final
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.sandbox.client import SandboxJob
 from patchbay_worker.sandbox.job_process import JobProcess
+from patchbay_worker.sandbox.level.choose import Choice, choose
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.linux import keep_large_blocks
+from patchbay_worker.sandbox.lockdown.plan import LayerFailed, Level
+from patchbay_worker.sandbox.settings import SandboxSettings
 from patchbay_worker.sandbox.zygote_process import START_S, ZygoteProcess
 
 FIRST_RETRY_S: Final = 0.5
@@ -28,18 +31,11 @@ JOIN_S: Final = 30.0
 class SandboxPool:
     """`start` returns at once; `acquire` waits for the first process, about 2 s after a cold start."""
 
-    level: Final = "trusted"
-    """How strong the boundary is; shown in every result."""
-    probes: Final[list[dict[str, Any]]] = [
-        {
-            "name": "lock-down",
-            "ok": False,
-            "reason": "edits run with the worker's rights: no namespaces, Landlock or seccomp yet",
-        }
-    ]
-
-    def __init__(self, size: int = 2) -> None:
+    def __init__(self, size: int = 2, settings: SandboxSettings | None = None) -> None:
         self._size = size
+        self._settings = settings or SandboxSettings.from_environment()
+        self._choice = Choice("trusted", [{"name": "self-test", "ok": False, "reason": "it has not ended yet"}])
+        self._chosen = False
         self._idle: deque[JobProcess] = deque()
         self._changed = threading.Condition()
         self._failure: PatchbayError | None = None
@@ -47,6 +43,16 @@ class SandboxPool:
         self._wake = -1
         self._wake_lock = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    @property
+    def level(self) -> Level:
+        """How strong the boundary is; shown in every result. Known once `wait_ready` has returned."""
+        return self._choice.level
+
+    @property
+    def probes(self) -> list[dict[str, Any]]:
+        """What the self-test has tried; those that failed say why the level is no better."""
+        return self._choice.probes
 
     def start(self) -> None:
         keep_large_blocks()
@@ -114,8 +120,9 @@ class SandboxPool:
         while not self._closing:
             zygote = None
             try:
-                zygote = ZygoteProcess()
-                zygote.wait_ready()
+                zygote = self._next_zygote()
+                if zygote is None:
+                    return
                 self._serve(zygote)
             except Exception as problem:  # also a bug here: it must not leave acquire() waiting
                 if zygote is None or not zygote.forks:
@@ -129,6 +136,28 @@ class SandboxPool:
             elif not self._closing:
                 _sleep(self._wake, pause)
                 pause = min(LAST_RETRY_S, pause * 2)
+
+    def _next_zygote(self) -> ZygoteProcess | None:
+        """One that is ready. The first decides the level, which later ones must reach; None when edits are refused."""
+        if not self._chosen and self._settings.plan is None:
+            self._choice = choose(self._settings)
+            self._chosen = True
+            if self._choice.refusal is not None:
+                self._report(self._choice.refusal)
+            return self._choice.zygote
+        plan = self._settings.plan or self._choice.plan
+        zygote = ZygoteProcess(plan)
+        try:
+            zygote.wait_ready()
+        except LayerFailed as problem:
+            zygote.close()
+            raise error("PB_SANDBOX_FAILED", reason=f"the level {plan.level} is lost: {problem}") from problem
+        except BaseException:
+            zygote.close()
+            raise
+        if self._settings.plan is not None:
+            self._choice = Choice(plan.level)
+        return zygote
 
     def _serve(self, zygote: ZygoteProcess) -> None:
         """Refills until the zygote ends or the pool closes."""

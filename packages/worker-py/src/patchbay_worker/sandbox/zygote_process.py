@@ -6,6 +6,7 @@ its threads hold locks. `os.environ.clear()` would leave secrets on the stack; a
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -20,16 +21,19 @@ import patchbay_worker
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.sandbox.job_process import JobProcess
 from patchbay_worker.sandbox.linux import MALLOC_ENV
-from patchbay_worker.sandbox.wire.control import FORK, FORKED, READY
+from patchbay_worker.sandbox.lockdown.namespaces import write_full_map
+from patchbay_worker.sandbox.lockdown.plan import LayerFailed, Plan
+from patchbay_worker.sandbox.wire.control import FAILED, FORK, FORKED, MAP, READY
 from patchbay_worker.sandbox.wire.message import HELLO
 
 START_S: Final = 60.0
 """Importing torch takes 1-2 s of one core; several workers may start at once on few cores."""
+SAID_BYTES: Final = 4096
 FORK_S: Final = 15.0
 END_S: Final = 5.0
 BOOT: Final = (
-    "import sys; sys.path += sys.argv[3:]; "
-    "from patchbay_worker.sandbox.job.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+    "import sys; sys.path += sys.argv[4:]; "
+    "from patchbay_worker.sandbox.job.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])"
 )
 PYTHON: Final = (sys.executable, "-s", "-P", "-B", "-c", BOOT)
 ENVIRONMENT: Final = {
@@ -47,12 +51,12 @@ ENVIRONMENT: Final = {
 class ZygoteProcess:
     """Make and use it on one thread that lives as long as it should: the zygote dies with that thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = os.memfd_create("patchbay-zygote-stderr")
         try:
             self._process = subprocess.Popen(
-                [*PYTHON, str(theirs.fileno()), str(os.getpid()), *_import_roots()],
+                [*PYTHON, str(theirs.fileno()), str(os.getpid()), plan.to_json(), *_import_roots()],
                 env=ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -75,8 +79,22 @@ class ZygoteProcess:
         return self._control.fileno()
 
     def wait_ready(self) -> None:
-        if self._receive(START_S, 16)[0] != READY:
+        """Raises LayerFailed when this machine does not give what the plan asks for."""
+        said, _ = self._receive(START_S, SAID_BYTES)
+        if said == MAP:
+            self._control.send(self._write_map())
+            said, _ = self._receive(START_S, SAID_BYTES)
+        if said.startswith(FAILED):
+            raise LayerFailed(**json.loads(said.removeprefix(FAILED)))
+        if said != READY:
             raise self._failure("its zygote did not start")
+
+    def _write_map(self) -> bytes:
+        try:
+            write_full_map(self.pid)
+        except OSError as problem:
+            return FAILED + str(problem).encode()
+        return MAP
 
     def fork(self) -> JobProcess:
         """A job process that has done its set-up and waits for START."""

@@ -1,7 +1,7 @@
 """The life of a job process: set-up, START, then one request after another until the socket ends.
 
 It keeps a job's `modules`, `save_ctx` and functions. Not here: what user code is shown (edit.py), the
-lock-down (jail.py).
+lock-down (lockdown/).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from patchbay_worker.sandbox.job import jail
 from patchbay_worker.sandbox.job.arena import JobArena
 from patchbay_worker.sandbox.job.edit import current_module, run_edit, run_loss
 from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
@@ -27,6 +26,7 @@ from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
 from patchbay_worker.sandbox.job.training import Training
 from patchbay_worker.sandbox.job.user_code import describe, fit_message, load_function
+from patchbay_worker.sandbox.lockdown.job_part import SOCKET_FD, JobLockDown
 from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
 from patchbay_worker.sandbox.wire.message import (
     BODY_IN_ARENA,
@@ -42,19 +42,18 @@ from patchbay_worker.sandbox.wire.message import (
     encode_body,
 )
 
-SOCKET_FD: Final = 3
 LOG_FD: Final = 1
 
 Reply = tuple[Kind, tuple[TensorRecord, ...], dict[str, Any]]
 DONE: Final[Reply] = (Kind.OK, (), {})
 
 
-def run_job(zygote_pid: int) -> None:
+def run_job(lock: JobLockDown) -> None:
     """Never returns to the zygote's code."""
-    _rehearse()
-    jail.enter(zygote_pid)
+    rehearse()
+    lock.enter(os.getppid())
     os.write(SOCKET_FD, HELLO)
-    server = _start()
+    server = _start(lock)
     while True:
         data = os.read(SOCKET_FD, MAX_MESSAGE)
         if not data:
@@ -62,8 +61,9 @@ def run_job(zygote_pid: int) -> None:
         os.write(SOCKET_FD, server.answer(data))
 
 
-def _rehearse() -> None:
-    """Serves a job of our own, so that the pages this writes are copied while the process still waits in the pool."""
+def rehearse() -> None:
+    """Serves a job of our own. In a job: the pages this writes are copied while the process still waits in the pool.
+    In the zygote: libraries look at /proc/cpuinfo while it is there."""
     size = arena_bytes_for(4096)
     fd = os.memfd_create("patchbay-rehearsal")
     os.ftruncate(fd, size)
@@ -76,7 +76,7 @@ def _rehearse() -> None:
     os.close(fd)
 
 
-def _start() -> JobServer:
+def _start(lock: JobLockDown) -> JobServer:
     """Waits for START, the only packet that carries a descriptor."""
     with socket.socket(fileno=os.dup(SOCKET_FD)) as control:
         data, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
@@ -86,7 +86,7 @@ def _start() -> JobServer:
     body = request.body
     arena = JobArena(fds[0], body["arena_bytes"])
     redirect_output(LOG_FD, body["log_bytes"])
-    jail.limit(body["memory_bytes"], body["cpu_s"])
+    lock.finish(body["memory_bytes"], body["cpu_s"])
     os.write(SOCKET_FD, encode(Kind.OK, request.nonce))
     return JobServer(arena, body["arena_bytes"])
 

@@ -5,6 +5,7 @@ Not here: what a returned tensor must look like (edit.py).
 
 from __future__ import annotations
 
+import errno
 import inspect
 import linecache
 import traceback
@@ -84,12 +85,17 @@ def describe(problem: BaseException) -> dict[str, Any]:
     lines = "".join(summary.format())
     name = _type_name(problem)
     return {
-        "kind": "memory" if memory else "failed",
+        "kind": "memory" if memory else "blocked" if _is_blocked(problem) else "failed",
         "type": name,
         "text": text,
         "traceback": f"{head}{plain_text(lines, TRACEBACK_CHARS)}{name}: {text}",
         "line": frames[-1][1] if frames else None,
     }
+
+
+def _is_blocked(problem: BaseException) -> bool:
+    """What the lock-down answers; an exception that user code has made itself has no errno."""
+    return isinstance(problem, OSError) and problem.errno in (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
 def fit_message(body: dict[str, Any]) -> dict[str, Any]:

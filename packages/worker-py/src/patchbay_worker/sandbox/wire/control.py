@@ -6,9 +6,13 @@ import struct
 from typing import Final
 
 READY: Final = b"ready"
+MAP: Final = b"map"
+"""The zygote asks for its map of ids, and hears the same when it is written."""
+FAILED: Final = b"failed "
+"""With JSON: the layer that cannot be had on this machine, and why."""
 FORK: Final = b"fork"
 """Comes with three descriptors: the job's socket, the writing ends of its log and of its status pipe."""
 FORKED: Final = struct.Struct("<i")
 """Pid, with a pidfd; or a negative errno."""
 STATUS: Final = struct.Struct("<iq")
-"""Written to the status pipe at the end: wait status, most memory used in KiB."""
+"""Written to the status pipe at the end: wait status, CPU time in microseconds."""
