@@ -58,7 +58,8 @@ type Outcome =
 const SUSPICIOUS: readonly ErrorCode[] = ['PB_GANG_LOST', 'PB_MODEL_NOT_READY'];
 /** The gang's own deadline is only for when nobody stops the job from here. */
 const DEADLINE_SLACK_MS = 5_000;
-const TICKET_SLACK_MS = 60_000;
+/** A gang that other orchestrators use too may begin with the job much later. */
+const TICKET_SLACK_MS = 24 * 3_600_000;
 
 export async function runJob(lease: Lease, stop: StopSwitch, parts: JobParts): Promise<Ending> {
   const clock = new JobClock();
@@ -200,7 +201,7 @@ class Attempt {
     };
     return claim.gang.execute(job, {
       onRunning: () => this.markRunning(timeoutMs),
-      onEvent: (json) => this.parts.events.append(jobId, attempt, json),
+      onEvent: (json, seq) => this.parts.events.append(jobId, attempt, json, seq),
     });
   }
 
