@@ -123,7 +123,7 @@ describe('upkeep', function () {
     const [kept, orphan] = [await put('wanted'), await put('nobody wants it')];
     rig.cluster.script.start = (job) => {
       job.running();
-      job.done({ runs: {}, files: { 'outputs.safetensors': { sha256: `sha256:${kept}`, bytes: 6 } } });
+      job.done({ runs: {}, files: { 'outputs.safetensors': { sha256: kept, bytes: 6 } } });
     };
     const ids = [await rig.submit('m'), await rig.submit('m')];
     for (const id of ids) await rig.until(id, 'completed');
