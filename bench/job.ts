@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startStack } from '@patchbay/cli/stack';
 import { HookFunction, Patchbay } from '@patchbay/sdk';
+import { quantiles } from './quantiles.js';
 
 export interface JobBenchOptions {
   readonly jobs: number;
@@ -13,14 +14,8 @@ export interface JobBenchOptions {
 const MODEL = 'tiny-facts';
 const WARM_UP = 30;
 
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN;
-}
-
 function row(name: string, values: readonly number[]): string {
-  const cells = [0.5, 0.95, 0.99].map((q) => quantile(values, q).toFixed(1).padStart(8));
-  return `${name.padEnd(34)}${cells.join('')}`;
+  return `${name.padEnd(34)}${quantiles(values)}`;
 }
 
 async function measure(pb: Patchbay, withEdit: boolean, options: JobBenchOptions): Promise<Map<string, number[]>> {

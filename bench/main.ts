@@ -1,12 +1,16 @@
-/** `npm run bench -- sharding | job [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- sharding | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
+import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
+import { benchLoad } from './load.js';
 import { benchSharding } from './sharding.js';
 
 const USAGE = `npm run bench -- <what>
   sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
-  job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase`;
+  job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase
+  load   [--jobs N]                    jobs that do nothing: jobs/s, quantiles and memory at 1, 8, 64 submitters
+  cancel [--rounds N]                  from the cancel to the next job running, by situation`;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -20,6 +24,8 @@ const { values, positionals } = parseArgs({
 
 const benches: Record<string, () => Promise<void>> = {
   sharding: () => benchSharding(Number(values.rounds)),
+  load: () => benchLoad(Number(values.jobs)),
+  cancel: () => benchCancel(Number(values.rounds)),
   job: () => benchJob({ jobs: Number(values.jobs), gapMs: Number(values.gap), tp: Number(values.tp) }),
 };
 const bench = benches[positionals[0] ?? ''];

@@ -29,9 +29,16 @@ export type { RawTensor, SafetensorsHeader, TensorEntry } from './safetensors.js
 export { deployment, deploymentSpec, modelDescription } from './model.js';
 export type { Deployment, DeploymentSpec, ModelDescription } from './model.js';
 export { QUEUE_PREFIX, keys, queueName } from './keys.js';
-export { FINISHED_TTL_SECONDS, MAX_EVENTS, STATUS_FIELDS, jobStatus, readJobStatus } from './job-record.js';
+export {
+  FINISHED_TTL_SECONDS,
+  MAX_EVENTS,
+  MAX_EVENT_BYTES,
+  STATUS_FIELDS,
+  jobStatus,
+  readJobStatus,
+} from './job-record.js';
 export type { JobStatus } from './job-record.js';
-export { beginCall, cancelCall, deleteCall, submitCall, transitionCall } from './job-scripts.js';
+export { appendCall, beginCall, cancelCall, deleteCall, submitCall, transitionCall } from './job-scripts.js';
 export type { EvalCall, TransitionStep } from './job-scripts.js';
 export {
   DEFAULT_SUBMITTER,

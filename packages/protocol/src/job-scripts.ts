@@ -6,7 +6,8 @@
  */
 import { error, type ErrorJson } from './errors.js';
 import { keys } from './keys.js';
-import { FINISHED_TTL_SECONDS, MAX_EVENTS } from './job-record.js';
+import type { JobEventBody } from './events.js';
+import { FINISHED_TTL_SECONDS, MAX_EVENTS, MAX_EVENT_BYTES } from './job-record.js';
 import { JOB_STATES, NEXT, isTerminal, type JobState } from './states.js';
 import { PLACES_PER_PRIORITY, type Submission } from './submission.js';
 
@@ -52,7 +53,7 @@ local function enter(to, attempt, reason, err)
     redis.call('HSET', job, 'error', err)
     body = string.sub(body, 1, -2) .. ',"error":' .. err .. '}'
   end
-  redis.call('XADD', events, 'MAXLEN', '~', '${MAX_EVENTS}', '*', 'e', body)
+  redis.call('XADD', events, '*', 'e', body)
   local share = '${keys.share('')}' .. (model or '')
   if to == 'queued' and before ~= 'queued' then
     redis.call('HINCRBY', share, 'queued', 1)
@@ -188,6 +189,28 @@ end
 redis.call('PUBLISH', '${keys.cancelChannel}', cjson.encode({ jobId = id, reason = reason }))
 return state`;
 
+const APPEND_LUA = `
+local job, events = KEYS[1], KEYS[2]
+local id, attempt, seq, body, full = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local terminal = ${TERMINAL}
+local state, current, heard, count, bytes =
+  unpack(redis.call('HMGET', job, 'state', 'attempt', 'heard', 'eventCount', 'eventBytes'))
+if not state or terminal[state] or attempt ~= current then return 'stale' end
+local known = heard and string.match(heard, '^' .. attempt .. ':(%d+)$')
+if seq > 0 and known and seq <= tonumber(known) then return 'same' end
+if seq > 0 then redis.call('HSET', job, 'heard', attempt .. ':' .. ARGV[3]) end
+count, bytes = tonumber(count) or 0, tonumber(bytes) or 0
+if count > ${MAX_EVENTS} then return 'full' end
+redis.call('HINCRBY', job, 'eventCount', 1)
+if count == ${MAX_EVENTS} or bytes + #body > ${MAX_EVENT_BYTES} then
+  redis.call('HSET', job, 'eventCount', ${MAX_EVENTS + 1})
+  redis.call('XADD', events, '*', 'e', full)
+  return 'full'
+end
+redis.call('HINCRBY', job, 'eventBytes', #body)
+redis.call('XADD', events, '*', 'e', body)
+return 'ok'`;
+
 const DELETE_LUA = `
 local job, events, id = KEYS[1], KEYS[2], ARGV[1]
 local terminal = ${TERMINAL}
@@ -255,6 +278,17 @@ export function transitionCall(
 /** Asks for a job's end: a queued one is cancelled at once, a running one gets a flag and a message. Answers `missing` or the state after the call. */
 export function cancelCall(jobId: string, reason: string, now: number): EvalCall {
   return call(CANCEL_LUA, jobId, reason, now, JSON.stringify(error('PB_JOB_CANCELLED', { reason }, { jobId })));
+}
+
+/**
+ * Adds an event that an attempt reports, once: `seq` counts them, 0 for one that is not counted. Answers `ok`; `same`, when it
+ * is there already; `stale`, when the attempt is over; `full`, when the log takes no more, which its last entry tells.
+ */
+export function appendCall(jobId: string, event: JobEventBody, seq: number): EvalCall {
+  const { attempt, at } = event;
+  const text = 'the event log of this job is full: from here on only its states are kept\n';
+  const full: JobEventBody = { type: 'log', at, attempt, text };
+  return call(APPEND_LUA, jobId, attempt, seq, JSON.stringify(event), JSON.stringify(full));
 }
 
 /** Forgets a job that has ended. Answers `deleted`, `missing`, or the state of one that has not ended. */

@@ -2,11 +2,13 @@
 import { isPatchbayError } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
-import { defineCommand, positional, text } from '../define-command.js';
+import { defineCommand, flag, positional, text } from '../define-command.js';
 import type { Output } from '../output.js';
 import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';
 import { eventLine, resultSummary } from '../render.js';
+
+const CANCEL_LIMIT_MS = 5_000;
 
 const document = positional('job document; - is stdin');
 const out = text('folder for result.json and the files of tensors', { value: 'dir' });
@@ -30,10 +32,19 @@ async function finish(job: JobHandle, dir: string | undefined, output: Output, s
   output.data({ ...result.json, files }, () => resultSummary(result.json));
 }
 
+/** What becomes of a job whose follower was interrupted, in words. */
+async function afterInterrupt(job: JobHandle, cancel: boolean): Promise<string> {
+  if (cancel) {
+    const { state } = await job.cancel({ reason: 'interrupted', timeoutMs: CANCEL_LIMIT_MS });
+    return state === 'cancelled' ? `${job.id} is cancelled` : `${job.id} is ${state}, to be cancelled`;
+  }
+  return `the job goes on: \`patchbay result ${job.id}\` waits for it, \`patchbay cancel ${job.id}\` stops it`;
+}
+
 export const run = defineCommand({
   name: 'run',
   summary: 'Submit a job, follow it and write its result files',
-  args: { document, out, jobId },
+  args: { document, out, jobId, cancelOnInterrupt: flag('Ctrl-C cancels the job too; otherwise it goes on') },
   examples: ['patchbay run job.json --out out/first', 'cat job.json | patchbay run - --json'],
   async run({ args, config, out: output, signal }) {
     const value = await readDocument(args.document);
@@ -47,10 +58,7 @@ export const run = defineCommand({
       for await (const event of job.events({ signal })) if (event.type !== 'token') output.progress(eventLine(event));
       await finish(job, args.out, output, signal);
     } catch (problem) {
-      if (signal.aborted)
-        output.progress(
-          `the job goes on: \`patchbay result ${job.id}\` waits for it, \`patchbay cancel ${job.id}\` stops it`,
-        );
+      if (signal.aborted) output.progress(await afterInterrupt(job, args.cancelOnInterrupt));
       throw problem;
     }
     return undefined;

@@ -73,8 +73,15 @@ const REPLICA_STATE = {
 
 export function startRequest(job: GangJob, epoch: number): ExecuteRequest {
   const { jobId, attempt, document, deadlineUnixMs, artifactUrl, ticket } = job;
-  const value = { documentJson: Buffer.from(document), deadlineUnixMs, artifactUrl, ticket };
+  const value = { documentJson: Buffer.from(document), deadlineUnixMs, artifactUrl, ticket, afterSeq: 0 };
   return { key: { jobId, attempt, epoch }, command: { $case: 'start', value } };
+}
+
+/** The same start for a stream that was opened again. */
+export function startAgain(request: ExecuteRequest, afterSeq: number): ExecuteRequest {
+  const { command } = request;
+  if (command?.$case !== 'start') return request;
+  return { ...request, command: { $case: 'start', value: { ...command.value, afterSeq } } };
 }
 
 export function cancelRequest(key: GangKey, reason: string): ExecuteRequest {

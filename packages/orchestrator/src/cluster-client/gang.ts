@@ -12,6 +12,7 @@ import {
   cancelRequest,
   readError,
   readUpdate,
+  startAgain,
   startRequest,
   validateRequest,
   type GangJob,
@@ -34,8 +35,8 @@ export interface GangTarget {
 
 export interface GangHandlers {
   readonly onRunning: () => void;
-  /** A promise holds the gang's further messages back until it resolves. */
-  readonly onEvent: (json: Buffer) => Promise<unknown> | undefined;
+  /** `seq` counts them. A promise holds the gang's further messages back until it resolves. */
+  readonly onEvent: (json: Buffer, seq: number) => Promise<unknown> | undefined;
 }
 
 export interface GangRun {
@@ -53,6 +54,8 @@ interface Open {
   readonly reject: (cause: PatchbayError) => void;
   route: ControlRoute | undefined;
   cancelled: string | undefined;
+  /** The last numbered update that was heard. */
+  heard: number;
 }
 
 const NO_HANDLERS: GangHandlers = { onRunning: () => undefined, onEvent: () => undefined };
@@ -111,7 +114,7 @@ export class GangConnection {
   ): Promise<{ json: Buffer; route: ControlRoute }> {
     return new Promise((resolve, reject) => {
       if (this.lost !== undefined) return reject(this.lost);
-      const entry: Open = { key, request, handlers, resolve, reject, route: undefined, cancelled: undefined };
+      const entry: Open = { key, request, handlers, resolve, reject, route: undefined, cancelled: undefined, heard: 0 };
       this.open.set(idOf(key), entry);
       if (this.stream.isOpen) this.sendDirect(entry);
       else void this.stream.whenOpen().then((open) => this.route(entry, open));
@@ -137,9 +140,8 @@ export class GangConnection {
     const direct = [...this.open.values()].filter((entry) => entry.route !== 'gateway');
     return direct.flatMap((entry) => {
       entry.route = 'direct';
-      return entry.cancelled === undefined
-        ? [entry.request]
-        : [entry.request, cancelRequest(entry.key, entry.cancelled)];
+      const request = startAgain(entry.request, entry.heard);
+      return entry.cancelled === undefined ? [request] : [request, cancelRequest(entry.key, entry.cancelled)];
     });
   }
 
@@ -176,16 +178,20 @@ export class GangConnection {
     const update = readUpdate(message);
     // of an attempt that is over, or a newer cluster's message
     if (entry === undefined || update === undefined || message.key?.epoch !== this.target.epoch) return undefined;
-    return this.apply(entry, update);
+    if (message.seq !== 0) {
+      if (message.seq <= entry.heard) return undefined;
+      entry.heard = message.seq;
+    }
+    return this.apply(entry, update, message.seq);
   }
 
-  private apply(entry: Open, update: GangUpdate): Promise<unknown> | undefined {
+  private apply(entry: Open, update: GangUpdate, seq: number): Promise<unknown> | undefined {
     switch (update.kind) {
       case 'running':
         entry.handlers.onRunning();
         return undefined;
       case 'event':
-        return entry.handlers.onEvent(update.json);
+        return entry.handlers.onEvent(update.json, seq);
       case 'failed':
         this.settle(entry, () => entry.reject(this.asFailed(update.json)));
         return undefined;

@@ -60,11 +60,15 @@ export class JobClock {
   }
 }
 
+export interface CompleteResult {
+  readonly text: string;
+  readonly timings: Record<string, number>;
+  /** Digests of the files that are in the artifact store. */
+  readonly artifacts: readonly string[];
+}
+
 /** The result's JSON with all that the gang does not know. @throws `PB_INTERNAL` for something that is no result */
-export function completeResult(
-  json: Buffer,
-  frame: ResultFrame,
-): { readonly text: string; readonly timings: Record<string, number> } {
+export function completeResult(json: Buffer, frame: ResultFrame): CompleteResult {
   const { jobId, attempt, model, route, moments } = frame;
   let gang: z.output<typeof gangResult>;
   try {
@@ -74,5 +78,6 @@ export function completeResult(
   }
   const timings = phases(moments, gang.timings);
   const whole = { ...gang, jobId, state: 'completed', attempt, model, error: null, timings, controlRoute: route };
-  return { text: JSON.stringify(whole), timings };
+  const stored = Object.values(gang.files ?? {}).filter(({ inline }) => inline === undefined);
+  return { text: JSON.stringify(whole), timings, artifacts: stored.map(({ sha256 }) => sha256) };
 }

@@ -3,7 +3,7 @@
  * Not here: state entries, which the Lua scripts write together with the state.
  * @module
  */
-import { MAX_EVENTS, isTerminal, jobEvent, keys, type JobEvent } from '@patchbay/protocol';
+import { appendCall, isTerminal, jobEvent, keys, type JobEvent, type JobEventBody } from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
 
 /** Above this many unconfirmed entries the writer is told to wait. */
@@ -20,23 +20,24 @@ export class EventLog {
   ) {}
 
   /**
-   * Adds what a gang reports, without waiting for Redis; order on the connection is the order of the log.
+   * Adds what a gang reports, without waiting for Redis; order on the connection is the order of the log, and `seq` makes an
+   * entry that is written again after a loss of the connection the same one.
    * Returns a promise only when too much is unconfirmed: read on from the gang when it resolves.
    */
-  append(jobId: string, attempt: number, event: Buffer): Promise<unknown> | undefined {
+  append(jobId: string, attempt: number, event: Buffer, seq: number): Promise<unknown> | undefined {
     const body = this.read(event, attempt);
     if (body === undefined) return undefined;
     this.pending += 1;
     const written = this.redis
-      .xadd(keys.events(jobId), 'MAXLEN', '~', MAX_EVENTS, '*', 'e', body)
+      .eval(...appendCall(jobId, body, seq))
       .catch(this.onError)
       .finally(() => (this.pending -= 1));
     return this.pending > MAX_PENDING ? written : undefined;
   }
 
-  private read(event: Buffer, attempt: number): string | undefined {
+  private read(event: Buffer, attempt: number): JobEventBody | undefined {
     try {
-      return JSON.stringify(jobEvent.parse({ ...(JSON.parse(event.toString()) as object), at: Date.now(), attempt }));
+      return jobEvent.parse({ ...(JSON.parse(event.toString()) as object), at: Date.now(), attempt });
     } catch (cause) {
       this.onError(cause);
       return undefined;

@@ -4,7 +4,6 @@
  * @module
  */
 import {
-  artifactsIn,
   error,
   parseJobDocument,
   toPatchbayError,
@@ -20,7 +19,7 @@ import type { Tickets } from '../artifacts/tickets.js';
 import type { Logger } from '../log.js';
 import type { Metrics } from '../metrics.js';
 import type { Claim } from '../placement/claim.js';
-import { JobClock, completeResult } from './complete-result.js';
+import { JobClock, completeResult, type CompleteResult } from './complete-result.js';
 import type { EventLog } from './event-log.js';
 import type { BegunJob, JobRecords } from './job-record.js';
 import { afterFailure, checkLostConsumers } from './retry-policy.js';
@@ -50,7 +49,7 @@ export interface JobParts {
 export type Ending = 'over' | 'put back' | { readonly pauseMs: number };
 
 type Outcome =
-  | { readonly kind: 'completed'; readonly result: string }
+  | { readonly kind: 'completed'; readonly result: CompleteResult }
   | { readonly kind: 'stopped'; readonly cause: StopCause }
   | { readonly kind: 'failed'; readonly error: PatchbayError };
 
@@ -58,7 +57,8 @@ type Outcome =
 const SUSPICIOUS: readonly ErrorCode[] = ['PB_GANG_LOST', 'PB_MODEL_NOT_READY'];
 /** The gang's own deadline is only for when nobody stops the job from here. */
 const DEADLINE_SLACK_MS = 5_000;
-const TICKET_SLACK_MS = 60_000;
+/** A gang that other orchestrators use too may begin with the job much later. */
+const TICKET_SLACK_MS = 24 * 3_600_000;
 
 export async function runJob(lease: Lease, stop: StopSwitch, parts: JobParts): Promise<Ending> {
   const clock = new JobClock();
@@ -108,10 +108,10 @@ class Settlement {
 
   private async end(
     state: 'completed' | 'failed' | 'cancelled' | 'expired',
-    { result, failure }: { result?: string; failure?: PatchbayError },
+    { result, failure }: { result?: CompleteResult; failure?: PatchbayError },
   ): Promise<Ending> {
     const told = {
-      ...(result !== undefined && { result, artifacts: artifactsIn(result) }),
+      ...(result !== undefined && { result: result.text, artifacts: result.artifacts }),
       ...(failure && { reason: failure.message, error: failure.toJSON() }),
     };
     const answer = await this.move(state, told);
@@ -167,7 +167,7 @@ class Attempt {
     this.expiry = setTimeout(() => this.stop.stop({ why: 'expired' }), Math.max(0, expiresAt - Date.now()));
   }
 
-  private async runOn(claim: Claim, document: JobDocument): Promise<string> {
+  private async runOn(claim: Claim, document: JobDocument): Promise<CompleteResult> {
     const sent = this.clock.now();
     const run = this.start(claim, document, sent);
     // the replica is free when the gang is done with the job, which may be after the job's recorded end
@@ -180,9 +180,9 @@ class Attempt {
     const { jobId, model } = this.lease;
     const { attempt } = this.begun;
     const moments = { created: this.begun.createdAt, taken: this.clock.taken, sent, done: this.clock.now() };
-    const { text, timings } = completeResult(json, { jobId, attempt, model, route, moments });
-    this.parts.metrics.timed(model, timings);
-    return text;
+    const result = completeResult(json, { jobId, attempt, model, route, moments });
+    this.parts.metrics.timed(model, result.timings);
+    return result;
   }
 
   private start(claim: Claim, document: JobDocument, sent: number): GangRun {
@@ -200,7 +200,7 @@ class Attempt {
     };
     return claim.gang.execute(job, {
       onRunning: () => this.markRunning(timeoutMs),
-      onEvent: (json) => this.parts.events.append(jobId, attempt, json),
+      onEvent: (json, seq) => this.parts.events.append(jobId, attempt, json, seq),
     });
   }
 

@@ -247,7 +247,9 @@ export class FakeCluster {
 
   private receive(request: ExecuteRequest, send: (response: ExecuteResponse) => void): void {
     const key = request.key!;
-    const answer = (update: Update): void => send({ key, update });
+    let seq = request.command?.$case === 'start' ? request.command.value.afterSeq : 0;
+    const counted = (update: Update): boolean => update.$case === 'running' || update.$case === 'eventJson';
+    const answer = (update: Update): void => send({ key, update, seq: counted(update) ? ++seq : 0 });
     const { command } = request;
     if (command?.$case === 'start') {
       const { documentJson, ticket, artifactUrl, deadlineUnixMs } = command.value;

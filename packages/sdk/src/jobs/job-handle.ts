@@ -112,6 +112,13 @@ export class JobHandle {
     return bounded(work, options, () => this.#waitTimeout(options), this.id);
   }
 
+  /** Cancels the job when the signal aborts, unless it has ended by then. @internal */
+  cancelWith(signal: AbortSignal): void {
+    const cancel = (): void => void this.cancel({ reason: 'aborted by the client' }).catch(() => undefined);
+    if (signal.aborted) cancel();
+    else signal.addEventListener('abort', cancel, { once: true });
+  }
+
   async #collect(eagerBytes: number, signal: AbortSignal | undefined): Promise<JobResult> {
     await this.#check();
     const last = await this.#feed.end();

@@ -20,8 +20,10 @@ import { Paged } from './paged.js';
 import type { Submitter } from './submit.js';
 
 export interface SubmitOptions extends CallOptions {
-  /** Ends the submission, and later the waits of the handle that do not end by themselves. It never cancels the job. */
+  /** Ends the submission, and later the waits of the handle that do not end by themselves. */
   readonly signal?: AbortSignal | undefined;
+  /** When the signal aborts, cancel the job too, also later. @defaultValue false: the job runs on */
+  readonly cancelOnAbort?: boolean | undefined;
   /** Submitting the same id and document again gives the first job. @defaultValue a new id */
   readonly jobId?: string | undefined;
   /** Milliseconds for the submission. @defaultValue the client's `submitTimeoutMs` */
@@ -87,9 +89,13 @@ export class Jobs {
       attempt.abort();
       for (const hook of hookFunctions) hook.release(jobId);
       if (feed.readers > 0) this.services.follower.unfollow(feed);
+      // the submission may have been on its way
+      if (options.cancelOnAbort === true && signal?.aborted === true) await this.cancel(jobId).catch(() => undefined);
       throw cause;
     }
-    return new JobHandle(jobId, this.services, signal, feed);
+    const handle = new JobHandle(jobId, this.services, signal, feed);
+    if (options.cancelOnAbort === true && signal !== undefined) handle.cancelWith(signal);
+    return handle;
   }
 
   /** The handle of a job, from this or another process. Nothing is asked yet: an unknown id fails at its first use. */

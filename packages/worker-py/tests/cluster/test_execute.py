@@ -33,8 +33,10 @@ def test_a_resent_start_is_answered_from_memory(gate: Gateway, pair: str, client
     key = client.key("resent")
     client.start(key, job("events:3"))
     _, first = client.until_end(key)
-    client.start(key, job("events:3"))
+    client.start(key, job("events:3"), after_seq=4)
     assert client.until_end(key) == (["done_json"], first), "the result of the first run, events are not told twice"
+    client.start(key, job("events:3"), after_seq=2)
+    assert client.until_end(key) == (["event_json"] * 2 + ["done_json"], first), "only what was not heard"
     with gang_client(gate.present()[pair].replicas[0]) as other:
         other.start(key, job("events:3"))
         assert other.until_end(key)[1] == first

@@ -34,12 +34,14 @@ class GangClient:
         deadline_unix_ms: int = 0,
         artifact_url: str = "",
         ticket: str = "",
+        after_seq: int = 0,
     ) -> None:
         start = pb.StartJob(
             document_json=json.dumps(document).encode(),
             deadline_unix_ms=deadline_unix_ms,
             artifact_url=artifact_url,
             ticket=ticket,
+            after_seq=after_seq,
         )
         self._requests.put(pb.ExecuteRequest(key=key, start=start))
 

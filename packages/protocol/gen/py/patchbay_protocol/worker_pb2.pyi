@@ -401,12 +401,15 @@ class StartJob(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _builtins.int
     ARTIFACT_URL_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
     document_json: _builtins.bytes
     deadline_unix_ms: _builtins.int
     """Unix milliseconds; 0 = none"""
     artifact_url: _builtins.str
     ticket: _builtins.str
     """Lets the home rank read inputs and write results of this attempt"""
+    after_seq: _builtins.int
+    """Of a start that is sent again: the last `seq` that was heard"""
     def __init__(
         self,
         *,
@@ -414,10 +417,11 @@ class StartJob(_message.Message):
         deadline_unix_ms: _builtins.int = ...,
         artifact_url: _builtins.str = ...,
         ticket: _builtins.str = ...,
+        after_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,6 +503,7 @@ class ExecuteResponse(_message.Message):
     DONE_JSON_FIELD_NUMBER: _builtins.int
     FAILED_JSON_FIELD_NUMBER: _builtins.int
     VALIDATED_JSON_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
     event_json: _builtins.bytes
     """Body of an event of packages/protocol/src/events.ts"""
     done_json: _builtins.bytes
@@ -507,6 +512,8 @@ class ExecuteResponse(_message.Message):
     """errors.json shape"""
     validated_json: _builtins.bytes
     """{warnings}"""
+    seq: _builtins.int
+    """Counts `running` and `event_json` of an attempt from 1, so that a break loses and doubles none; 0 for the others"""
     @_builtins.property
     def key(self) -> Global___JobKey: ...
     @_builtins.property
@@ -522,10 +529,11 @@ class ExecuteResponse(_message.Message):
         done_json: _builtins.bytes = ...,
         failed_json: _builtins.bytes = ...,
         validated_json: _builtins.bytes = ...,
+        seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "seq", b"seq", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["running", "event_json", "done_json", "failed_json", "validated_json"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015

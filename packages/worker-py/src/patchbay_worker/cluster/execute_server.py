@@ -43,7 +43,7 @@ class Stream:
     """Updates on their way to one client, in order. `pump` is the only writer."""
 
     def __init__(self) -> None:
-        self._unsent: deque[tuple[Attempt | None, pb.ExecuteResponse]] = deque()
+        self._unsent: deque[pb.ExecuteResponse] = deque()
         self._attempts: set[Attempt] = set()
         self._wake = asyncio.Event()
         self._finished = False
@@ -51,7 +51,7 @@ class Stream:
     def push(self, attempt: Attempt | None, update: pb.ExecuteResponse) -> None:
         if attempt is not None:
             self._attempts.add(attempt)
-        self._unsent.append((attempt, update))
+        self._unsent.append(update)
         self._wake.set()
 
     def finish(self) -> None:
@@ -62,16 +62,15 @@ class Stream:
     async def pump(self, write: Callable[[pb.ExecuteResponse], Any]) -> None:
         while self._unsent or not self._finished:
             while self._unsent:
-                await write(self._unsent[0][1])
-                self._unsent.popleft()
+                await write(self._unsent.popleft())
             if not self._finished:
                 self._wake.clear()
                 await self._wake.wait()
 
     def detach(self) -> None:
-        """Gives back what was not sent, for the stream that resends the start."""
+        """What was not sent is sent again on the stream that resends the start."""
         for attempt in self._attempts:
-            attempt.detach(self.push, [update for owner, update in self._unsent if owner is attempt])
+            attempt.detach(self.push)
 
 
 class ExecuteServer(worker_pb2_grpc.GangServicer):
@@ -154,7 +153,7 @@ class ExecuteServer(worker_pb2_grpc.GangServicer):
         elif command == "start":
             start = request.start
             given = Start(start.document_json, start.deadline_unix_ms, start.artifact_url, start.ticket)
-            epoch.jobs.submit(key, given, push)
+            epoch.jobs.submit(key, given, push, start.after_seq)
         elif command == "cancel":
             epoch.jobs.cancel(key, request.cancel.reason)
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from patchbay_protocol import worker_pb2 as pb
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 256
 _MAX_REMEMBERED: Final = 256
+#: More than can be on its way over a connection when that breaks.
+_MAX_KEPT_BYTES: Final = 8 << 20
+_MAX_WITH_UPDATES: Final = 8
 #: The engine ends a job at its deadline by itself; this is for one that does not.
 _DEADLINE_SLACK_S: Final = 0.5
 
@@ -30,42 +34,61 @@ Subscriber = Callable[["Attempt", pb.ExecuteResponse], None]
 
 
 class Attempt:
-    """What is known of one attempt, and who listens. Updates wait while nobody does."""
+    """What is known of one attempt, and who listens. Updates are numbered and kept for a while, so that a subscriber who
+    was cut off gets exactly those that it has not heard.
+    """
 
     def __init__(self, key: JobKey, start: Start) -> None:
         self.key = key
         self.start = start
+        self.received = time.time()
         self.outcome: pb.ExecuteResponse | None = None
         self.job: RunningJob | None = None
         self.cancelled: str | None = None
         self.timed_out = False
         self._subscriber: Subscriber | None = None
-        self._undelivered: deque[pb.ExecuteResponse] = deque()
+        self._updates: deque[pb.ExecuteResponse] = deque()
+        self._update_bytes = 0
+        self._last_seq = 0
 
-    def attach(self, subscriber: Subscriber) -> None:
+    def attach(self, subscriber: Subscriber, after: int = 0) -> None:
+        """In place of whoever listened before."""
         self._subscriber = subscriber
-        while self._undelivered:
-            subscriber(self, self._undelivered.popleft())
+        for update in self._updates:
+            if update.seq > after:
+                subscriber(self, update)
         if self.outcome is not None:
             subscriber(self, self.outcome)
 
-    def detach(self, subscriber: Subscriber, unsent: list[pb.ExecuteResponse]) -> None:
-        """The outcome is kept apart, so only what led to it waits for the next subscriber."""
-        if self._subscriber != subscriber:
-            return
-        self._subscriber = None
-        self._undelivered.extendleft(reversed([update for update in unsent if update is not self.outcome]))
+    def detach(self, subscriber: Subscriber) -> None:
+        if self._subscriber == subscriber:
+            self._subscriber = None
 
     def publish(self, update: pb.ExecuteResponse) -> None:
+        self._last_seq += 1
+        update.seq = self._last_seq
+        self._updates.append(update)
+        self._update_bytes += update.ByteSize()
+        while self._update_bytes > _MAX_KEPT_BYTES:
+            self._update_bytes -= self._updates.popleft().ByteSize()
         if self._subscriber is not None:
             self._subscriber(self, update)
-        else:
-            self._undelivered.append(update)
 
     def end(self, outcome: pb.ExecuteResponse) -> None:
         self.outcome = outcome
         if self._subscriber is not None:
             self._subscriber(self, outcome)
+
+    def forget_updates(self) -> None:
+        self._updates.clear()
+        self._update_bytes = 0
+
+    def begin(self) -> Start:
+        """Its time counts from now: what it waited for other jobs here is not its own."""
+        waited_ms = round((time.time() - self.received) * 1e3)
+        if self.start.deadline_unix_ms:
+            self.start = replace(self.start, deadline_unix_ms=self.start.deadline_unix_ms + waited_ms)
+        return self.start
 
 
 class GangJobs:
@@ -78,10 +101,10 @@ class GangJobs:
         self._waiting: deque[Attempt] = deque()
         self._wake = asyncio.Event()
 
-    def submit(self, key: JobKey, start: Start, subscriber: Subscriber) -> None:
+    def submit(self, key: JobKey, start: Start, subscriber: Subscriber, after: int = 0) -> None:
         known = self._attempts.get(key.job_id)
         if known is not None and known.key.attempt == key.attempt:
-            known.attach(subscriber)
+            known.attach(subscriber, after)
             return
         attempt = Attempt(key, start)
         attempt.attach(subscriber)
@@ -146,9 +169,10 @@ class GangJobs:
             on_running=lambda: attempt.publish(pb.ExecuteResponse(key=_wire(key), running=pb.JobRunning())),
             on_event=lambda body: attempt.publish(pb.ExecuteResponse(key=_wire(key), event_json=body)),
         )
+        start = attempt.begin()
         expiry = self._expire_later(attempt)
         try:
-            await self._gang.run(key, attempt.start, job)
+            await self._gang.run(key, start, job)
         finally:
             if expiry is not None:
                 expiry.cancel()
@@ -182,6 +206,8 @@ class GangJobs:
         ended = [job_id for job_id, each in self._attempts.items() if each.outcome is not None]
         for job_id in ended[: max(0, len(ended) - _MAX_REMEMBERED)]:
             del self._attempts[job_id]
+        for job_id in ended[-_MAX_WITH_UPDATES - 1 : -_MAX_WITH_UPDATES]:
+            self._attempts[job_id].forget_updates()
 
 
 def failed(key: JobKey, problem: PatchbayError | bytes) -> pb.ExecuteResponse:

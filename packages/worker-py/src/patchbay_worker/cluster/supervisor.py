@@ -34,6 +34,8 @@ CANCEL_GRACE_S: Final = 10.0
 #: An epoch that lasted this long has earned a restart at once.
 _STABLE_S: Final = 30.0
 _LONGEST_PAUSE_S: Final = 30.0
+#: A rank that was killed while it loaded says nothing about the model.
+_FIRST_STARTS: Final = 3
 _WATCH_S: Final = 30.0
 
 
@@ -63,6 +65,7 @@ class GroupSupervisor:
         self._server = ExecuteServer(self._spec.deployment)
         self._life: asyncio.Task[None] | None = None
         self._gang: Gang | None = None
+        self._failed_starts = 0
 
     async def watch(self, known: int) -> dict[str, Any]:
         """The state as soon as it differs from version `known`, or after a while all the same."""
@@ -130,14 +133,15 @@ class GroupSupervisor:
         await self._publish(address=f"{host}:{port}")
 
     async def _live_one_epoch(self) -> PatchbayError:
-        """Returns why it ended; raises when the very first start fails, since that is the user's to correct."""
+        """Returns why it ended; raises when the very first start fails by what the user has to correct, or too often."""
         fleet = RayFleet(self._spec, self._placement, self._node)
         gang = self._gang = Gang(self._spec, self._epoch, fleet)
         try:
             ready = await gang.start(self._control_host, self._say_phase)
         except PatchbayError as problem:
             await self._lose_gang()
-            if self._state.description:
+            self._failed_starts += 1
+            if self._state.description or (problem.retryable and self._failed_starts < _FIRST_STARTS):
                 return problem
             raise
         jobs = GangJobs(gang, self._options.cancel_grace_s)

@@ -23,6 +23,8 @@ from patchbay_worker.engine.job.results import JobParts, assemble
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import load_model
 from patchbay_worker.engine.pipeline.edit_links import EditLinks
+from patchbay_worker.engine.pipeline.stage import JobStopped
+from patchbay_worker.engine.run.brake import Brake
 from patchbay_worker.engine.run.parameters import gather_parameters
 from patchbay_worker.engine.run.run_backward import run_backward
 from patchbay_worker.engine.run.run_context import Emit, JobRun
@@ -63,6 +65,7 @@ class Engine:
             self._pool.start()  # comes up while the weights load
         self._loaded = load_model(config, self._world)
         self._links = EditLinks(self._world, config.master_addr)
+        self._brake = Brake(self._world, self._loaded.model, self._loaded.pipeline)
         self._texts = TokenTexts(self._loaded.tokenizer)
         self._limits = InputLimits(
             model=config.name,
@@ -153,6 +156,7 @@ class Engine:
             timeout_s=prepared.compiled.request.timeout_s,
             deadline_s=deadline,
             stop_reason=lambda: prepared.cancel_reason,
+            brake=self._brake,
         )
 
     def _run_all(self, job: JobRun, prepared: PreparedJob) -> list[RunOutput] | None:
@@ -163,7 +167,10 @@ class Engine:
             # The first run starts by the supervisor's word, which all ranks have heard.
             if index > 0 and not job.agree_to_go_on():
                 return None
-            outputs.append(_run(job, run, prepared.compiled.request.seed + index))
+            try:
+                outputs.append(_run(job, run, prepared.compiled.request.seed + index))
+            except JobStopped:
+                return None
             if self._world.is_root and len(runs) > 1 and job.editor.error is None:
                 job.emit({"type": "progress", "run": run.request.name, "done": index + 1, "total": len(runs)})
         return outputs

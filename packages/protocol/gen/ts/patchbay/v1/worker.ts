@@ -185,6 +185,8 @@ export interface StartJob {
   artifactUrl: string;
   /** Lets the home rank read inputs and write results of this attempt */
   ticket: string;
+  /** Of a start that is sent again: the last `seq` that was heard */
+  afterSeq: number;
 }
 
 export interface CancelJob {
@@ -221,6 +223,8 @@ export interface ExecuteResponse {
     /** {warnings} */
     { $case: "validatedJson"; value: Buffer }
     | undefined;
+  /** Counts `running` and `event_json` of an attempt from 1, so that a break loses and doubles none; 0 for the others */
+  seq: number;
 }
 
 export interface JobRunning {
@@ -1618,7 +1622,7 @@ export const ExecuteRequest: MessageFns<ExecuteRequest> = {
 };
 
 function createBaseStartJob(): StartJob {
-  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "" };
+  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "", afterSeq: 0 };
 }
 
 export const StartJob: MessageFns<StartJob> = {
@@ -1634,6 +1638,9 @@ export const StartJob: MessageFns<StartJob> = {
     }
     if (message.ticket !== "") {
       writer.uint32(34).string(message.ticket);
+    }
+    if (message.afterSeq !== 0) {
+      writer.uint32(40).uint64(message.afterSeq);
     }
     return writer;
   },
@@ -1683,6 +1690,14 @@ export const StartJob: MessageFns<StartJob> = {
             message.ticket = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.afterSeq = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1713,6 +1728,11 @@ export const StartJob: MessageFns<StartJob> = {
         ? globalThis.String(object.artifact_url)
         : "",
       ticket: isSet(object.ticket) ? globalThis.String(object.ticket) : "",
+      afterSeq: isSet(object.afterSeq)
+        ? globalThis.Number(object.afterSeq)
+        : isSet(object.after_seq)
+        ? globalThis.Number(object.after_seq)
+        : 0,
     };
   },
 
@@ -1730,6 +1750,9 @@ export const StartJob: MessageFns<StartJob> = {
     if (message.ticket !== "") {
       obj.ticket = message.ticket;
     }
+    if (message.afterSeq !== 0) {
+      obj.afterSeq = Math.round(message.afterSeq);
+    }
     return obj;
   },
 
@@ -1742,6 +1765,7 @@ export const StartJob: MessageFns<StartJob> = {
     message.deadlineUnixMs = object.deadlineUnixMs ?? 0;
     message.artifactUrl = object.artifactUrl ?? "";
     message.ticket = object.ticket ?? "";
+    message.afterSeq = object.afterSeq ?? 0;
     return message;
   },
 };
@@ -1990,7 +2014,7 @@ export const ExecuteViaRequest: MessageFns<ExecuteViaRequest> = {
 };
 
 function createBaseExecuteResponse(): ExecuteResponse {
-  return { key: undefined, update: undefined };
+  return { key: undefined, update: undefined, seq: 0 };
 }
 
 export const ExecuteResponse: MessageFns<ExecuteResponse> = {
@@ -2014,6 +2038,9 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
       case "validatedJson":
         writer.uint32(50).bytes(message.update.value);
         break;
+    }
+    if (message.seq !== 0) {
+      writer.uint32(56).uint64(message.seq);
     }
     return writer;
   },
@@ -2079,6 +2106,14 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
             message.update = { $case: "validatedJson", value: Buffer.from(reader.bytes()) };
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.seq = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2113,6 +2148,7 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
         : isSet(object.validated_json)
         ? { $case: "validatedJson", value: Buffer.from(bytesFromBase64(object.validated_json)) }
         : undefined,
+      seq: isSet(object.seq) ? globalThis.Number(object.seq) : 0,
     };
   },
 
@@ -2131,6 +2167,9 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
       obj.failedJson = base64FromBytes(message.update.value);
     } else if (message.update?.$case === "validatedJson") {
       obj.validatedJson = base64FromBytes(message.update.value);
+    }
+    if (message.seq !== 0) {
+      obj.seq = Math.round(message.seq);
     }
     return obj;
   },
@@ -2173,6 +2212,7 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
         break;
       }
     }
+    message.seq = object.seq ?? 0;
     return message;
   },
 };

@@ -168,7 +168,8 @@ class RankLoop:
         elif frame.type == "cancel":
             self._cancel(str(frame.fields["job"]), str(frame.fields["reason"]))
         elif frame.type == "validate":
-            self._validate(frame)
+            # It may take seconds, and pings are answered here.
+            threading.Thread(target=self._validate, args=(frame,), name="validate", daemon=True).start()
         else:
             self._inbox.put(frame)
 

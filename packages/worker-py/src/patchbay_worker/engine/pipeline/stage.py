@@ -76,12 +76,39 @@ class _Send(torch.autograd.Function):
         return None, buffer.to(value.device), None
 
 
+class JobStopped(Exception):
+    """The ranks agreed to leave the forward pass; whoever runs the job knows why."""
+
+
+_GO, _STOP = 0, 1
+
+
 class Stage(PipelineStage):
-    """Takes the place of the stage that transformers has put into a model."""
+    """Takes the place of the stage that transformers has put into a model. Activations are announced by a word, so that
+    a stage that stopped leaves none of the later ones waiting.
+    """
 
     def __init__(self, theirs: PipelineStage) -> None:
         vars(self).update(vars(theirs))
         self._sent: Tensor | None = None
+        self._device = torch.device("cpu")
+
+    def pass_on_stop(self) -> None:
+        """On every rank of a stage that stopped: instead of its activations."""
+        self._sent = None
+        if not self.pp_is_last_stage:
+            self._say(_STOP)
+
+    def _say(self, word: int) -> None:
+        dist.send(self._word(word), group_dst=self.pp_next_rank, group=self.pp_group)
+
+    def _hear(self) -> int:
+        word = self._word(_GO)
+        dist.recv(word, group_src=self.pp_prev_rank, group=self.pp_group)
+        return int(word)
+
+    def _word(self, word: int) -> Tensor:
+        return torch.tensor([word], dtype=torch.int64, device="cpu" if self.comm_on_cpu else self._device)
 
     def on_wire(self, value: Tensor) -> Tensor:
         return (value.cpu() if self.comm_on_cpu else value).contiguous()
@@ -95,7 +122,12 @@ class Stage(PipelineStage):
         tensor: Tensor | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Tensor | None:
-        """As transformers calls it, with a graph when gradients are on."""
+        """As transformers calls it, with a graph when gradients are on. Raises JobStopped when the stage before did."""
+        self._device = device
+        if operation == "send_forward":
+            self._say(_GO)
+        elif self._hear() == _STOP:
+            raise JobStopped
         if not torch.is_grad_enabled():
             plain: Tensor | None = super().communicate(
                 operation, device=device, dtype=dtype, tensor=tensor, shape=shape

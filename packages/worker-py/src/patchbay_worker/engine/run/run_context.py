@@ -17,6 +17,7 @@ from patchbay_worker.engine.job.inputs import Share, share_of
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import LoadedModel
 from patchbay_worker.engine.pipeline.bring_home import bring_home
+from patchbay_worker.engine.run.brake import Brake
 from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
@@ -41,6 +42,7 @@ class JobRun:
     timeout_s: float
     deadline_s: float | None
     stop_reason: Callable[[], str | None]
+    brake: Brake
 
     def must_stop(self) -> bool:
         """Root only: true once an edit failed, the job was cancelled or its time is over."""
@@ -69,17 +71,22 @@ class JobRun:
 def with_hooks(
     job: JobRun, run: CompiledRun, body: Callable[[RunScope, RunOutput], None], *, differentiated: bool = False
 ) -> RunOutput:
-    """Runs `body` with the run's hooks on, waits for the reads, and leaves no hook and no graph behind."""
+    """Runs `body` with the run's hooks on, waits for the reads, and leaves no hook and no graph behind.
+
+    Raises JobStopped on every rank when the job is to end before the run does.
+    """
     output = RunOutput(run)
     captures = CaptureLog(job.world.read)
     rows = Rows(len(run.batch.tokens), job.share(run).padded_rows)
     scope = RunScope(run.request.name, job.world.edit, job.editor, captures, rows)
     own = [hook for hook in run.hooks if hook.stage == job.world.stage]
     started = time.perf_counter()
-    with torch.set_grad_enabled(differentiated), attached(own, scope) as active:
-        body(scope, output)
-    captures.finish()
-    free_weights(job.loaded.model)
+    try:
+        with torch.set_grad_enabled(differentiated), attached(own, scope) as active, job.brake.applied(job.must_stop):
+            body(scope, output)
+    finally:
+        captures.finish()
+        free_weights(job.loaded.model)
     output.forward_ms = (time.perf_counter() - started) * 1e3
     _close(active, output, captures)
     bring_home(job.world, output)
