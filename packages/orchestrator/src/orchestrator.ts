@@ -35,7 +35,7 @@ export interface Orchestrator {
 }
 
 /** What everything else stands on. */
-function openBase(config: OrchestratorConfig) {
+function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
   const log = createLogger(config.logLevel);
   const connections = new RedisConnections(config.redisUrl, log);
   // records and events share one connection: what is written first is there first
@@ -56,7 +56,7 @@ function openBase(config: OrchestratorConfig) {
     queueFailed,
     metrics: new Metrics(),
     tickets: new Tickets(config.token),
-    gateway: new Gateway(config.gateway, config.gatewayToken),
+    gateway: new Gateway(config.gateway, config.gatewayToken, artifactUrl),
     failed: (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what),
   };
 }
@@ -90,12 +90,13 @@ function wireJobs(base: Base, artifactUrl: () => string): { consumer: Consumer; 
 /** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
 export async function startOrchestrator(options: OrchestratorOptions): Promise<Orchestrator> {
   const config = parseConfig(options);
-  const base = openBase(config);
+  let http = '';
+  const artifactUrl = (): string => config.artifactUrl ?? http;
+  const base = openBase(config, artifactUrl);
   const { log, connections, redis, records, gateway } = base;
   const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
   await artifacts.prepare();
-  let http = '';
-  const { consumer, controller } = wireJobs(base, () => config.artifactUrl ?? http);
+  const { consumer, controller } = wireJobs(base, artifactUrl);
   const server = createServer({
     ...base,
     auth: new Auth(config.token, base.tickets),

@@ -18,7 +18,7 @@ export interface DeployOptions {
 
 /** Fills in what was not said. */
 export function toSpec(given: SpecOptions & { readonly model: string }): DeploymentSpec {
-  const { model, name, tp, pp, dp, dtype, replicas } = given;
+  const { model, name, tp, pp, dp, dtype, replicas, cpusPerRank, placement } = given;
   return deploymentSpec.parse({
     model: resolveModel(model),
     name: name ?? deploymentName(model),
@@ -27,6 +27,8 @@ export function toSpec(given: SpecOptions & { readonly model: string }): Deploym
     dp,
     dtype,
     replicas,
+    cpusPerRank,
+    placement,
   });
 }
 

@@ -112,8 +112,10 @@ export function readError(json: Buffer | string): PatchbayError {
   }
 }
 
-export function deployRequest({ name, model, dtype, pp, dp, tp, replicas }: DeploymentSpec): DeployRequest {
-  return { name, model, dtype, pp, dp, tp, replicas };
+/** `artifactUrl` is tried by rank 0 before the deployment counts as ready. */
+export function deployRequest(spec: DeploymentSpec, artifactUrl: string): DeployRequest {
+  const { name, model, dtype, pp, dp, tp, replicas, cpusPerRank, placement } = spec;
+  return { name, model, dtype, pp, dp, tp, replicas, cpusPerRank, placement, artifactUrl };
 }
 
 function readReplica(message: ReplicaMessage): ActualReplica {

@@ -25,6 +25,7 @@ from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 from transformers.utils.logging import disable_progress_bar
 
 from patchbay_worker.engine.config import EngineConfig
+from patchbay_worker.engine.memory import MemoryUse, check_memory, free_the_rest, measure
 from patchbay_worker.engine.pipeline.stage import Stage
 from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
@@ -57,6 +58,7 @@ class LoadedModel:
     parameters: Mapping[str, ParameterFacts]
     takes: frozenset[str]
     pipeline: Stage | None
+    memory: MemoryUse
 
     @cached_property
     def module_names(self) -> tuple[str, ...]:
@@ -92,8 +94,10 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     skeleton = _skeleton(config, hf_config)
     check_shardable(config.name, skeleton.tp_plan if skeleton is not None else {}, hf_config, config.tp)
     check_stages(config.name, skeleton.pp_plan if skeleton is not None else {}, hf_config, config.pp)
+    needed = check_memory(config, world, hf_config, skeleton)
     model = _read_shard(config, local)
     model.eval().requires_grad_(False)
+    free_the_rest(model)
     if config.tp * config.pp == 1:
         model.to(world.device)
     pipeline = None
@@ -109,6 +113,7 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
         _parameters(model, world),
         takes,
         pipeline,
+        measure(needed, model, world.device),
     )
 
 

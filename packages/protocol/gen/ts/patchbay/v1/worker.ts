@@ -101,6 +101,12 @@ export interface DeployRequest {
   dp: number;
   tp: number;
   replicas: number;
+  /** CPU slots of one rank; may be a fraction. 0 = 1 */
+  cpusPerRank: number;
+  /** pack | spread | strict-pack | strict-spread: the ranks of a replica over the nodes */
+  placement: string;
+  /** Rank 0 must reach it, or the deployment fails. Empty = not checked */
+  artifactUrl: string;
 }
 
 export interface DeployResponse {
@@ -147,7 +153,7 @@ export interface Replica {
   token: string;
   /** Why it is not ready: errors.json shape, or empty */
   reasonJson: string;
-  /** {node, pid, rank}[] */
+  /** {node, pid, rank, memory}[] */
   ranksJson: string;
 }
 
@@ -348,7 +354,18 @@ export const DescribeClusterResponse: MessageFns<DescribeClusterResponse> = {
 };
 
 function createBaseDeployRequest(): DeployRequest {
-  return { name: "", model: "", dtype: "", pp: 0, dp: 0, tp: 0, replicas: 0 };
+  return {
+    name: "",
+    model: "",
+    dtype: "",
+    pp: 0,
+    dp: 0,
+    tp: 0,
+    replicas: 0,
+    cpusPerRank: 0,
+    placement: "",
+    artifactUrl: "",
+  };
 }
 
 export const DeployRequest: MessageFns<DeployRequest> = {
@@ -373,6 +390,15 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     }
     if (message.replicas !== 0) {
       writer.uint32(56).uint32(message.replicas);
+    }
+    if (message.cpusPerRank !== 0) {
+      writer.uint32(65).double(message.cpusPerRank);
+    }
+    if (message.placement !== "") {
+      writer.uint32(74).string(message.placement);
+    }
+    if (message.artifactUrl !== "") {
+      writer.uint32(82).string(message.artifactUrl);
     }
     return writer;
   },
@@ -446,6 +472,30 @@ export const DeployRequest: MessageFns<DeployRequest> = {
             message.replicas = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.cpusPerRank = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.placement = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.artifactUrl = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -467,6 +517,17 @@ export const DeployRequest: MessageFns<DeployRequest> = {
       dp: isSet(object.dp) ? globalThis.Number(object.dp) : 0,
       tp: isSet(object.tp) ? globalThis.Number(object.tp) : 0,
       replicas: isSet(object.replicas) ? globalThis.Number(object.replicas) : 0,
+      cpusPerRank: isSet(object.cpusPerRank)
+        ? globalThis.Number(object.cpusPerRank)
+        : isSet(object.cpus_per_rank)
+        ? globalThis.Number(object.cpus_per_rank)
+        : 0,
+      placement: isSet(object.placement) ? globalThis.String(object.placement) : "",
+      artifactUrl: isSet(object.artifactUrl)
+        ? globalThis.String(object.artifactUrl)
+        : isSet(object.artifact_url)
+        ? globalThis.String(object.artifact_url)
+        : "",
     };
   },
 
@@ -493,6 +554,15 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     if (message.replicas !== 0) {
       obj.replicas = Math.round(message.replicas);
     }
+    if (message.cpusPerRank !== 0) {
+      obj.cpusPerRank = floatToJson(message.cpusPerRank);
+    }
+    if (message.placement !== "") {
+      obj.placement = message.placement;
+    }
+    if (message.artifactUrl !== "") {
+      obj.artifactUrl = message.artifactUrl;
+    }
     return obj;
   },
 
@@ -508,6 +578,9 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     message.dp = object.dp ?? 0;
     message.tp = object.tp ?? 0;
     message.replicas = object.replicas ?? 0;
+    message.cpusPerRank = object.cpusPerRank ?? 0;
+    message.placement = object.placement ?? "";
+    message.artifactUrl = object.artifactUrl ?? "";
     return message;
   },
 };
@@ -2384,6 +2457,10 @@ function bytesFromBase64(b64: string): Uint8Array {
 
 function base64FromBytes(arr: Uint8Array): string {
   return globalThis.Buffer.from(arr).toString("base64");
+}
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
