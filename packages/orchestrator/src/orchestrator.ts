@@ -83,6 +83,13 @@ function wireJobs(base: Base, artifactUrl: () => string): { consumer: Consumer; 
     models: () => controller.list().map(({ spec }) => spec.name),
     waiting: (model) => queues.waiting(model),
     running: () => consumer.running().length,
+    deployments: () =>
+      controller.list().map(({ spec, status, replicas }) => ({
+        model: spec.name,
+        status,
+        ready: replicas.filter(({ state }) => state === 'ready').length,
+      })),
+    gatewayReachable: () => controller.gatewayReachable,
   });
   return { consumer, controller };
 }

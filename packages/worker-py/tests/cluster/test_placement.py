@@ -128,6 +128,23 @@ def test_memory_is_told_as_needed_and_as_measured(gate: Gateway, tmp_path: Path)
         assert memory["processBytes"] > memory["heldBytes"]
 
 
+def test_metrics_tell_what_the_supervisors_told(gate: Gateway) -> None:
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    from patchbay_worker.cluster.spec import ReplicaState
+    from patchbay_worker.gateway.metrics import METRICS, ClusterCollector
+
+    replica = gate.deploy_ready("seen", "fake:model", tp=2).replicas[0]
+    gate.undeploy("seen")
+    state = ReplicaState({"replica": 0}, replica.epoch, state="ready", ranks=ranks_of(replica))
+    registry = CollectorRegistry()
+    registry.register(ClusterCollector(lambda: {"seen": [state]}, lambda: ""))
+    text = generate_latest(registry).decode()
+    assert 'patchbay_replicas{model="seen",state="ready"} 1.0' in text
+    assert 'patchbay_rank_process_bytes{model="seen",rank="1",replica="0"} 0.0' in text
+    assert all(f"# HELP {name} " in text for name in METRICS)
+
+
 def test_a_shard_that_the_node_cannot_hold_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = make_checkpoint(tmp_path, "llama")
     limit = {**ENVIRONMENT, "PATCHBAY_NODE_MEMORY_BYTES": "200000"}

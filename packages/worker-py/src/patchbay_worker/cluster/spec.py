@@ -7,7 +7,7 @@ from typing import Any, Final
 
 #: Part of every actor's name: detached actors outlive the code that made them.
 PROTOCOL_VERSION: Final = "v1"
-#: Of actors and placement groups, unless PATCHBAY_RAY_NAMESPACE says otherwise: stacks that share a cluster differ in it.
+#: Of actors and placement groups, unless PATCHBAY_RAY_NAMESPACE names one: stacks on one cluster differ in it.
 DEFAULT_NAMESPACE: Final = "patchbay"
 #: Our words for Ray's strategies.
 PLACEMENTS: Final = {

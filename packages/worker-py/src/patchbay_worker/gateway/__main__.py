@@ -3,7 +3,7 @@
 Environment: RAY_ADDRESS and Ray's own token settings, PATCHBAY_GATEWAY_TOKEN, PATCHBAY_DEVICE
 (auto, cpu, cuda), PATCHBAY_CANCEL_GRACE_S (how long a cancelled job may take to stop before it costs its gang),
 PATCHBAY_PLACEMENT_WAIT_S (how long a deployment may wait for slots), PATCHBAY_RAY_NAMESPACE, PATCHBAY_REMOVE_ON_STOP
-(1: a stop takes every deployment of the namespace off the cluster).
+(1: a stop takes every deployment of the namespace off the cluster), PATCHBAY_METRICS_PORT (Prometheus; off without).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster.grpc_errors import SERVER_OPTIONS
 from patchbay_worker.gateway.deployments import Deployments
 from patchbay_worker.gateway.driver import Driver
+from patchbay_worker.gateway.metrics import serve_metrics
 from patchbay_worker.gateway.server import GatewayService
 
 #: Removing what runs in a foreign cluster takes its time.
@@ -48,6 +49,8 @@ async def _serve(host: str, port: int, stopping: asyncio.Event) -> int:
     bound = server.add_insecure_port(f"{host}:{port}")
     await server.start()
     log.info("listening on %s:%d", host, bound)
+    if metrics_port := os.environ.get("PATCHBAY_METRICS_PORT"):
+        serve_metrics(host, int(metrics_port), deployments.present, lambda: deployments.trouble)
     following = asyncio.create_task(deployments.follow())
     ends = [asyncio.create_task(event.wait()) for event in (stopping, deployments.lost)]
     await asyncio.wait([following, *ends], return_when=asyncio.FIRST_COMPLETED)
