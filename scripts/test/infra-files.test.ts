@@ -16,7 +16,7 @@ const infra = readdirSync(join(root, 'infra'), { recursive: true, encoding: 'utf
   join('infra', path),
 );
 
-type Yaml = Record<string, any>; // eslint-disable-line @typescript-eslint/no-explicit-any -- files of other programs
+type Yaml = Record<string, unknown>; // files of other programs
 
 /** Every document of the text; merges and anchors resolved. */
 function parseYaml(text: string): Yaml[] {
@@ -25,16 +25,17 @@ function parseYaml(text: string): Yaml[] {
 }
 
 /** The little of Helm's language that our templates use; anything else fails. */
-function render(template: string, values: Yaml): string {
+function render(template: string, given: Yaml): string {
   const whole = template.replace(/\{\{ if gt \(int \.Values\.[\w.]+\) 0 \}\}.*?\{\{ end \}\}/g, '');
   return whole.replace(/\{\{ (\.[\w.]+)( \| quote)? \}\}/g, (_, path: string, quote?: string) => {
     if (path === '.Release.Name') return 'pb';
     const value: unknown = path
       .split('.')
       .slice(2)
-      .reduce<Yaml | undefined>((at, key) => at?.[key] as Yaml, values);
+      .reduce<Yaml | undefined>((at, key) => at?.[key] as Yaml | undefined, given);
     assert.ok(value !== undefined, `values.yaml has no ${path}`);
-    return quote === undefined ? String(value) : JSON.stringify(String(value));
+    const told = typeof value === 'string' ? value : JSON.stringify(value);
+    return quote === undefined ? told : JSON.stringify(told);
   });
 }
 
@@ -116,12 +117,14 @@ describe('files of infra/', () => {
       assert.doesNotMatch(text, /:latest/);
     }
   });
+});
 
-  it('compose: what a service waits for exists and can tell that it is healthy; volumes are declared', () => {
+describe('the compose file', () => {
+  it('what a service waits for exists and can tell that it is healthy; volumes are declared', () => {
     const byName = new Map(services);
     for (const [name, service] of services) {
       assert.ok(service['image'], name);
-      for (const needed of Object.keys((service['depends_on'] ?? {}) as Yaml))
+      for (const needed of Object.keys(service['depends_on'] ?? {}))
         assert.ok(byName.get(needed)?.['healthcheck'], `${name} waits for ${needed}`);
       for (const volume of (service['volumes'] ?? []) as string[]) {
         const source = volume.split(':')[0]!;
@@ -131,12 +134,14 @@ describe('files of infra/', () => {
     }
     assert.deepEqual([...byName.keys()].sort(), ['gateway', 'orchestrator', 'ray-head', 'ray-worker', 'redis']);
   });
+});
 
+describe('files of infra/ against the code', () => {
   it('ports and probes are those of the code', () => {
     const { httpPort, gateway } = parseConfig({});
     const orchestrator = containers.find(({ name }) => name === 'orchestrator')!;
     assert.deepEqual((orchestrator['ports'] as Yaml[])[0], { containerPort: httpPort, name: 'http' });
-    assert.equal((orchestrator['readinessProbe'] as Yaml)['httpGet'].path, '/healthz');
+    assert.equal((orchestrator['readinessProbe'] as { httpGet: Yaml }).httpGet['path'], '/healthz');
     assert.match(read('packages/orchestrator/src/http/routes/health.ts'), /app\.get\('\/healthz'/);
     assert.match(read('packages/orchestrator/src/http/routes/health.ts'), /app\.get\('\/metrics'/);
     const port = Number(gateway.split(':')[1]);
@@ -144,9 +149,8 @@ describe('files of infra/', () => {
     assert.deepEqual((gate['readinessProbe'] as Yaml)['tcpSocket'], { port });
     assert.match(read('packages/orchestrator/src/http/routes/health.ts'), /metrics/);
     const [prometheus] = parseYaml(read('infra/observability/prometheus.yml'));
-    const targets = (prometheus!['scrape_configs'] as Yaml[]).map(
-      (job) => job['static_configs'][0].targets[0] as string,
-    );
+    const jobs = prometheus!['scrape_configs'] as { static_configs: { targets: string[] }[] }[];
+    const targets = jobs.flatMap((job) => job.static_configs.flatMap((one) => one.targets));
     assert.deepEqual(targets, [`orchestrator:${httpPort}`, 'ray-head:9464']);
   });
 
@@ -156,7 +160,11 @@ describe('files of infra/', () => {
     const chart = parseYaml(read('infra/helm/patchbay/Chart.yaml'))[0]!;
     assert.equal(chart['apiVersion'], 'v2');
     const constraints = read('packages/worker-py/constraints.txt');
-    assert.match(constraints, new RegExp(`^ray==${(values['ray'] as Yaml)['version']}$`, 'm'), 'the Ray of the image');
+    assert.match(
+      constraints,
+      new RegExp(`^ray==${(values['ray'] as { version: string }).version}$`, 'm'),
+      'the Ray of the image',
+    );
   });
 
   it('the dashboard asks for metrics that exist', () => {

@@ -27,8 +27,8 @@ export function whyNoNetwork(): string | undefined {
   try {
     ip('netns', 'add', probe);
     try {
-      ip('-n', probe, 'link', 'add', 'a', 'type', 'veth', 'peer', 'name', 'b');
-      ip('-n', probe, 'link', 'add', 'c', 'type', 'bridge');
+      ip('-n', probe, 'link', 'add', 'name', 'one', 'type', 'veth', 'peer', 'name', 'two');
+      ip('-n', probe, 'link', 'add', 'name', 'three', 'type', 'bridge');
       ip('netns', 'exec', probe, 'true');
     } finally {
       ip('netns', 'del', probe);
@@ -95,12 +95,13 @@ export class Network {
   add(short: string, number: number): Host {
     const name = `${this.#prefix}${short}`;
     const hub = `${this.#prefix}hub`;
+    const port = `port-${short}`;
     const address = `${this.#subnet}.${number}`;
     ip('netns', 'add', name);
     this.#hosts.push(name);
     ip('-n', name, 'link', 'set', 'lo', 'up');
-    ip('-n', name, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', short, 'netns', hub);
-    ip('-n', hub, 'link', 'set', short, 'master', 'hub', 'up');
+    ip('-n', name, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', port, 'netns', hub);
+    ip('-n', hub, 'link', 'set', 'dev', port, 'master', 'hub', 'up');
     ip('-n', name, 'address', 'add', `${address}/24`, 'dev', 'eth0');
     ip('-n', name, 'link', 'set', 'eth0', 'up');
     // Ray finds its own address by the way to the outside
@@ -117,7 +118,7 @@ export class Network {
       run,
       spawn: (command, args, options) =>
         spawn('ip', ['netns', 'exec', name, command, ...args], { ...options, detached: true }),
-      link: (state) => void ip('-n', hub, 'link', 'set', short, state),
+      link: (state) => void ip('-n', hub, 'link', 'set', 'dev', port, state),
       delay: (milliseconds) => {
         try {
           const verb = milliseconds === 0 ? ['del'] : ['replace'];

@@ -1,5 +1,5 @@
-"""What Prometheus can ask the gateway: what the cluster has, told by the supervisors, in the names of the orchestrator's
-own metrics. Off unless PATCHBAY_METRICS_PORT is set. Not here: what a deployment is (`deployments.py`).
+"""What Prometheus can ask the gateway: what the cluster has, told by the supervisors, in names like those of the
+orchestrator. Off unless PATCHBAY_METRICS_PORT is set. Not here: what a deployment is (`deployments.py`).
 """
 
 from __future__ import annotations
