@@ -21,7 +21,9 @@ import { CATALOGUE } from '../packages/protocol/src/error-catalogue.js';
 import { errorJson } from '../packages/protocol/src/errors.js';
 import { jobDocument } from '../packages/protocol/src/job.js';
 import { jobResult } from '../packages/protocol/src/result.js';
+import { grafanaDashboard } from './grafana-dashboard.js';
 import { jobDocumentPage } from './job-document.js';
+import { metricsPage } from './metrics-page.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const python = process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python');
@@ -58,6 +60,8 @@ function printed(): Map<string, string> {
     [`${protocol}/gen/py/patchbay_protocol/errors.json`, json(CATALOGUE)],
     ['docs/errors.md', errorsTable()],
     ['docs/job-document.md', jobDocumentPage()],
+    ['infra/observability/grafana-dashboard.json', json(grafanaDashboard())],
+    ['docs/metrics.md', metricsPage(root, python)],
   ]);
 }
 

@@ -62,7 +62,8 @@ export function steps(): Step[] {
   const packages = readdirSync(join(root, 'packages')).filter((name) =>
     existsSync(join(root, 'packages', name, 'package.json')),
   );
-  const integration = filesBelow('tests', '.test.ts');
+  const apart = filesBelow('tests/multi-node', '.test.ts');
+  const integration = filesBelow('tests', '.test.ts').filter((file) => !apart.includes(file));
   return [
     step('format', 'prettier', node('prettier'), ['--check', '--log-level', 'warn', '.']),
     step('format', 'ruff format', venv('ruff'), ['format', '--check', '--quiet', '.']),
@@ -89,5 +90,7 @@ export function steps(): Step[] {
       options: ['--require', './tests/support/stack.ts', '--timeout', '120000'],
       limitMs: 30 * MINUTE,
     }),
+    // hosts and a cluster of their own: the shared stack would only take their cores
+    ...mocha('integration', 'mocha tests/multi-node', apart, { options: ['--timeout', '180000'] }),
   ];
 }

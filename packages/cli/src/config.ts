@@ -20,6 +20,10 @@ export const settings = z.strictObject({
   token: z.string().min(1).optional(),
   /** A Ray cluster to use instead of an own one: `host:port` or `ray://host:port`. */
   rayAddress: z.string().min(1).optional(),
+  /** Where the orchestrator listens; default: this host only. Ranks on other hosts need another. */
+  httpHost: z.string().min(1).optional(),
+  /** Where the ranks' nodes reach the orchestrator; default: where it listens. */
+  artifactUrl: z.url().optional(),
   /** Python that has the worker's packages. */
   python: z.string().min(1).optional(),
   /** Port of the orchestrator's HTTP; default: a free one. */
@@ -40,6 +44,8 @@ const VARIABLES: Readonly<Record<keyof Parsed, readonly string[]>> = {
   rayAddress: ['PATCHBAY_RAY_ADDRESS', 'RAY_ADDRESS'],
   python: ['PATCHBAY_PYTHON'],
   httpPort: ['PATCHBAY_HTTP_PORT'],
+  httpHost: ['PATCHBAY_HTTP_HOST'],
+  artifactUrl: ['PATCHBAY_ARTIFACT_URL'],
 };
 
 function findUp(name: string, from: string): string | undefined {

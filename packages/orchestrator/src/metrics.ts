@@ -8,6 +8,8 @@ export interface MetricSources {
   models(): readonly string[];
   waiting(model: string): Promise<number>;
   running(): number;
+  deployments(): readonly { readonly model: string; readonly status: string; readonly ready: number }[];
+  gatewayReachable(): boolean;
 }
 
 export class Metrics {
@@ -50,6 +52,53 @@ export class Metrics {
       collect() {
         this.set(sources.running());
       },
+    });
+    new Gauge({
+      name: 'patchbay_deployments',
+      help: 'Deployments, by status',
+      labelNames: ['status'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { status } of sources.deployments()) this.inc({ status });
+      },
+    });
+    new Gauge({
+      name: 'patchbay_replicas_ready',
+      help: 'Replicas that can take jobs, by deployment',
+      labelNames: ['model'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { model, ready } of sources.deployments()) this.set({ model }, ready);
+      },
+    });
+    new Gauge({
+      name: 'patchbay_gateway_reachable',
+      help: '1 while the watch of the gateway is open',
+      registers,
+      collect() {
+        this.set(sources.gatewayReachable() ? 1 : 0);
+      },
+    });
+  }
+
+  /** Every metric of our own, for docs/metrics.md. */
+  static describe(): { name: string; type: string; help: string; labels: string[] }[] {
+    const metrics = new Metrics();
+    const nothing = {
+      models: () => [],
+      waiting: async () => 0,
+      running: () => 0,
+      deployments: () => [],
+      gatewayReachable: () => false,
+    };
+    metrics.observe(nothing);
+    const ours = metrics.registry.getMetricsAsArray().filter(({ name }) => name.startsWith('patchbay_'));
+    return ours.map((metric) => {
+      const { name, help } = metric;
+      const labels = (metric as unknown as { labelNames: string[] }).labelNames;
+      return { name, help, type: metric.constructor.name.toLowerCase(), labels };
     });
   }
 

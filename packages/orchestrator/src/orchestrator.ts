@@ -37,7 +37,7 @@ export interface Orchestrator {
 }
 
 /** What everything else stands on. */
-function openBase(config: OrchestratorConfig) {
+function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
   const log = createLogger(config.logLevel);
   const connections = new RedisConnections(config.redisUrl, log);
   // records and events share one connection: what is written first is there first
@@ -58,7 +58,7 @@ function openBase(config: OrchestratorConfig) {
     queueFailed,
     metrics: new Metrics(),
     tickets: new Tickets(config.token),
-    gateway: new Gateway(config.gateway, config.gatewayToken),
+    gateway: new Gateway(config.gateway, config.gatewayToken, artifactUrl),
     failed: (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what),
   };
 }
@@ -92,6 +92,13 @@ function wireJobs(
     models: () => controller.list().map(({ spec }) => spec.name),
     waiting: (model) => queues.waiting(model),
     running: () => consumer.running().length,
+    deployments: () =>
+      controller.list().map(({ spec, status, replicas }) => ({
+        model: spec.name,
+        status,
+        ready: replicas.filter(({ state }) => state === 'ready').length,
+      })),
+    gatewayReachable: () => controller.gatewayReachable,
   });
   return { consumer, controller, sweeper };
 }
@@ -105,12 +112,13 @@ async function publishSettings(redis: Redis, config: OrchestratorConfig): Promis
 /** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
 export async function startOrchestrator(options: OrchestratorOptions): Promise<Orchestrator> {
   const config = parseConfig(options);
-  const base = openBase(config);
+  let http = '';
+  const artifactUrl = (): string => config.artifactUrl ?? http;
+  const base = openBase(config, artifactUrl);
   const { log, connections, redis, records, gateway } = base;
   const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
   await artifacts.prepare();
-  let http = '';
-  const { consumer, controller, sweeper } = wireJobs(base, artifacts, () => config.artifactUrl ?? http);
+  const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
   const server = createServer({
     ...base,
     auth: new Auth(config.token, base.tickets),

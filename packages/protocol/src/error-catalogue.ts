@@ -295,6 +295,16 @@ export const CATALOGUE = {
     'They are started again by themselves; the job is retried while attempts are left.',
   ),
   PB_PLACEMENT_FAILED: user(503, 'the deployment does not fit: {reason}', 'Free resources, or choose a smaller mesh.'),
+  PB_MEMORY: user(
+    503,
+    'the weights of {model} do not fit: {needed} are needed and {free} are free on {where}',
+    'Use more ranks (tp, pp) or nodes, a smaller dtype, or undeploy something.',
+  ),
+  PB_ARTIFACT_URL_UNREACHABLE: user(
+    503,
+    'rank 0 on node {node} cannot reach {url}, where results go: {reason}',
+    "Set PATCHBAY_ARTIFACT_URL to an address of the orchestrator that the ranks' nodes can reach, and PATCHBAY_HTTP_HOST to listen there.",
+  ),
   PB_STALE_ATTEMPT: user(
     409,
     'attempt {attempt} of job {jobId} is not the current one',

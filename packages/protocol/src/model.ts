@@ -53,17 +53,26 @@ export const deploymentSpec = z.strictObject({
   expertParallel: z.boolean().default(false),
   dtype: z.enum(['float32', 'bfloat16', 'float16']).default('float32'),
   replicas: z.int().min(1).max(64).default(1),
+  /** CPU slots that a rank takes of its node, also a fraction. */
+  cpusPerRank: z.number().min(0.01).max(1024).default(1),
+  /** How the ranks of a replica lie over the nodes; the strict ones refuse anything else. */
+  placement: z.enum(['pack', 'spread', 'strict-pack', 'strict-spread']).default('pack'),
 });
 export type DeploymentSpec = z.output<typeof deploymentSpec>;
 
 export const DEPLOYMENT_STATUSES = ['deploying', 'ready', 'restarting', 'failed', 'undeploying'] as const;
+
+/** Bytes: of the weights by the checkpoint's headers (0 = not known), as held after the load, of the whole process. */
+const rankMemory = z.object({ neededBytes: z.int(), heldBytes: z.int(), processBytes: z.int() });
 
 const replica = z.object({
   index: z.int(),
   epoch: z.int(),
   state: z.enum(['starting', 'ready', 'restarting', 'failed']),
   address: z.string(),
-  ranks: z.array(z.object({ rank: z.int(), node: z.string(), pid: z.int() })).default([]),
+  ranks: z
+    .array(z.object({ rank: z.int(), node: z.string(), pid: z.int(), memory: rankMemory.optional() }))
+    .default([]),
   reason: errorJson.nullish(),
 });
 

@@ -1,8 +1,10 @@
 /** How a model is to be deployed, as options of `up` and `deploy`. @module */
 import { deploymentSpec } from '@patchbay/protocol';
+import { z } from 'zod';
 import { count, flag, text } from '../define-command.js';
 
 const dtypes = deploymentSpec.shape.dtype.def.innerType.options;
+const placements = deploymentSpec.shape.placement.def.innerType.options;
 
 export const deploymentArguments = {
   name: text('name of the deployment; default: the last part of the model', { value: 'name' }),
@@ -13,4 +15,14 @@ export const deploymentArguments = {
   expertParallel: flag('tp divides the experts of a mixture instead of every layer'),
   dtype: deploymentSpec.shape.dtype.def.innerType.optional().describe(dtypes.join(', ')).meta({ value: 'dtype' }),
   replicas: count('independent copies of the deployment', { value: 'count' }),
+  cpusPerRank: z.coerce
+    .number()
+    .min(0.01)
+    .optional()
+    .describe('CPU slots of a rank, also a fraction')
+    .meta({ value: 'slots' }),
+  placement: deploymentSpec.shape.placement.def.innerType
+    .optional()
+    .describe(`ranks of a replica over the nodes: ${placements.join(', ')}`)
+    .meta({ value: 'how' }),
 };

@@ -22,7 +22,7 @@ export interface DeployOptions {
 
 /** Fills in what was not said. */
 export function toSpec(given: SpecOptions & { readonly model: string }): DeploymentSpec {
-  const { model, name, tp, pp, dp, fsdp, expertParallel, dtype, replicas } = given;
+  const { model, name, tp, pp, dp, fsdp, expertParallel, dtype, replicas, cpusPerRank, placement } = given;
   if (fsdp !== undefined && dp !== undefined && dp !== fsdp) {
     throw error('PB_USAGE', { reason: `--dp ${dp} and --fsdp ${fsdp} name the same axis`, command: 'deploy' });
   }
@@ -36,6 +36,8 @@ export function toSpec(given: SpecOptions & { readonly model: string }): Deploym
     expertParallel,
     dtype,
     replicas,
+    cpusPerRank,
+    placement,
   });
 }
 

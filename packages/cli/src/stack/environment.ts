@@ -11,8 +11,13 @@ export interface StackEnvironment {
   readonly orchestrator: NodeJS.ProcessEnv;
 }
 
+export interface HostOptions {
+  readonly httpHost?: string | undefined;
+  readonly artifactUrl?: string | undefined;
+}
+
 /** Without what only some parts may know, or what changes when a part is started again. */
-export function stackEnvironment(paths: StackPaths, info: StackInfo): StackEnvironment {
+export function stackEnvironment(paths: StackPaths, info: StackInfo, hosts: HostOptions): StackEnvironment {
   const { NODE_OPTIONS: _options, PATCHBAY_TOKEN: _token, ...inherited } = process.env;
   const port = new URL(info.http).port;
   const shared = {
@@ -36,8 +41,9 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo): StackEnvir
       ...shared,
       PATCHBAY_TOKEN: info.token,
       PATCHBAY_GATEWAY: info.gateway,
-      PATCHBAY_HTTP_HOST: '127.0.0.1',
+      PATCHBAY_HTTP_HOST: hosts.httpHost ?? '127.0.0.1',
       PATCHBAY_HTTP_PORT: port,
+      PATCHBAY_ARTIFACT_URL: hosts.artifactUrl,
     },
   };
 }

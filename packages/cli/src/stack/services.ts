@@ -41,11 +41,18 @@ async function startProbed(
 
 /** Ready when its port accepts; that it has its Ray is told by the orchestrator's health. */
 export function startGateway(
-  { paths, python, port, env }: ServiceOptions,
+  { paths, python, port, env, foreignRay = false }: ServiceOptions & { readonly foreignRay?: boolean },
   signal: AbortSignal,
 ): Promise<GuardedProcess> {
   const command = [python, '-m', 'patchbay_worker.gateway', '--port', String(port)];
-  const options = { name: 'gateway', command, env, log: paths.log('gateway'), python, graceSeconds: 5 };
+  const options = {
+    name: 'gateway',
+    command,
+    env,
+    log: paths.log('gateway'),
+    python,
+    graceSeconds: foreignRay ? 45 : 5,
+  };
   return startProbed(options, () => accepts('127.0.0.1', port), GATEWAY_TIMEOUT_MS, signal);
 }
 
@@ -83,8 +90,10 @@ export async function startOrchestrator(
   }
   const command = [process.execPath, '--max-semi-space-size=32', checkout.orchestrator];
   const options = { name: 'orchestrator', command, env, log: paths.log('orchestrator'), python, graceSeconds: 10 };
+  const host = env['PATCHBAY_HTTP_HOST'] ?? '127.0.0.1';
+  const http = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
   const probe = async (): Promise<boolean> => {
-    const report = await health(`http://127.0.0.1:${port}`);
+    const report = await health(http);
     return report !== undefined && partStatus(report, 'redis') === 'ok';
   };
   return startProbed(options, probe, ORCHESTRATOR_TIMEOUT_MS, signal);

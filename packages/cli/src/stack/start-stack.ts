@@ -3,7 +3,7 @@
  * Not here: how a part is started, or started again (part.ts).
  * @module
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { error, isPatchbayError, type Deployment, type StackInfo } from '@patchbay/protocol';
 import { loadConfig, type Config, type Settings } from '../config.js';
@@ -48,8 +48,18 @@ export interface Stack extends AsyncDisposable {
  * @throws `PB_STACK_RUNNING`, `PB_STACK_START_FAILED`, `PB_CONFIG_INVALID`, `PB_REDIS_UNAVAILABLE`, what a deployment throws
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
-  const { home, redisUrl, token, rayAddress, python, httpPort, signal = new AbortController().signal } = options;
-  const config = await loadConfig({ home, redisUrl, token, rayAddress, python, httpPort });
+  const {
+    home,
+    redisUrl,
+    token,
+    rayAddress,
+    python,
+    httpPort,
+    httpHost,
+    artifactUrl,
+    signal = new AbortController().signal,
+  } = options;
+  const config = await loadConfig({ home, redisUrl, token, rayAddress, python, httpPort, httpHost, artifactUrl });
   const paths = stackPaths(config.home);
   makeFolders(paths);
   await takeKeeper(paths);
@@ -73,6 +83,9 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
 const isPortTaken = (problem: unknown): boolean =>
   isPatchbayError(problem, 'PB_STACK_START_FAILED') &&
   /EADDRINUSE|address already in use|failed to bind/i.test(problem.message);
+
+/** Of one that listens everywhere, this host's own way. */
+const reachableHost = (host = '127.0.0.1'): string => (['0.0.0.0', '::'].includes(host) ? '127.0.0.1' : host);
 
 class LocalStack implements Stack {
   deployment: Deployment | undefined;
@@ -117,14 +130,22 @@ class LocalStack implements Stack {
     const [gatewayPort, freePort] = (await freePorts(2)) as [number, number];
     const httpPort = config.httpPort ?? freePort;
     const token = config.token ?? randomBytes(24).toString('base64url');
-    this.#info = { ...this.#info, http: `http://127.0.0.1:${httpPort}`, gateway: `127.0.0.1:${gatewayPort}`, token };
-    const environment = stackEnvironment(paths, this.#info);
+    this.#info = {
+      ...this.#info,
+      http: `http://${reachableHost(config.httpHost)}:${httpPort}`,
+      gateway: `127.0.0.1:${gatewayPort}`,
+      token,
+    };
+    const environment = stackEnvironment(paths, this.#info, config);
 
     const redis = await this.#planRedis();
     const ray = this.#planRay(environment);
     const gateway = this.#part('gateway', { needs: ray }, (stop) => {
       const env = { ...environment.worker, RAY_ADDRESS: this.#info.rayAddress };
-      return startGateway({ paths, python: config.python, port: gatewayPort, env }, stop);
+      return startGateway(
+        { paths, python: config.python, port: gatewayPort, env, foreignRay: ray === undefined },
+        stop,
+      );
     });
     const orchestrator = this.#part('orchestrator', { after: redis }, (stop) => {
       const env = { ...environment.orchestrator, PATCHBAY_REDIS_URL: this.#info.redisUrl };
@@ -208,6 +229,9 @@ class LocalStack implements Stack {
     if (config.rayAddress !== undefined) {
       this.#info = { ...this.#info, rayAddress: config.rayAddress };
       this.onProgress(`ray: using ${config.rayAddress}`);
+      // What runs there does not end with our processes, and other stacks may be there as well.
+      const namespace = `patchbay-${createHash('sha256').update(paths.home).digest('hex').slice(0, 12)}`;
+      Object.assign(environment.worker, { PATCHBAY_RAY_NAMESPACE: namespace, PATCHBAY_REMOVE_ON_STOP: '1' });
       return undefined;
     }
     writeFileSync(paths.rayToken, randomBytes(32).toString('hex'), { mode: 0o600 });

@@ -4,7 +4,7 @@ import { error } from '@patchbay/protocol';
 import { isAlive, readKeeper, removeStale, waitUntilGone } from './keeper.js';
 import { stackPaths } from './paths.js';
 
-const GRACE_MS = 40_000;
+const GRACE_MS = 60_000;
 /** The guards end everything when their keeper is gone; this is longer than they may take. */
 const KILL_MS = 40_000;
 

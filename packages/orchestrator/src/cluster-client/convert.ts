@@ -119,9 +119,10 @@ export function readError(json: Buffer | string): PatchbayError {
   }
 }
 
-export function deployRequest(spec: DeploymentSpec): DeployRequest {
-  const { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas } = spec;
-  return { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas };
+/** `artifactUrl` is tried by rank 0 before the deployment counts as ready. */
+export function deployRequest(spec: DeploymentSpec, artifactUrl: string): DeployRequest {
+  const { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas, cpusPerRank, placement } = spec;
+  return { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas, cpusPerRank, placement, artifactUrl };
 }
 
 function readReplica(message: ReplicaMessage): ActualReplica {

@@ -41,6 +41,8 @@ export class Gateway {
   constructor(
     readonly address: string,
     private readonly token: string,
+    /** Where the ranks are to put results; asked for when something is deployed. */
+    private readonly artifactUrl: () => string = () => '',
   ) {
     this.client = new GatewayClient(address, credentials.createInsecure(), CHANNEL_OPTIONS);
   }
@@ -48,7 +50,7 @@ export class Gateway {
   /** Resolves when the model is ready. @throws the cluster's error, or `PB_GATEWAY_UNAVAILABLE` */
   async deploy(spec: DeploymentSpec, onProgress: (progress: DeployProgress) => void): Promise<ActualDeployment> {
     await this.reach();
-    const call = this.client.deploy(deployRequest(spec), bearer(this.token));
+    const call = this.client.deploy(deployRequest(spec, this.artifactUrl()), bearer(this.token));
     let ready: ActualDeployment | undefined;
     await this.read(call, (message) => {
       const update = readDeployUpdate(message);

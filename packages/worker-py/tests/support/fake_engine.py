@@ -51,6 +51,7 @@ class FakeEngine:
         self._config = config
         self._executed = 0
         self._prepared: dict[str, FakePrepared] = {}
+        self.memory = {"neededBytes": 0, "heldBytes": 0, "processBytes": 0}
         kind = config.model_path.removeprefix("fake:")
         if kind == "indivisible" and config.rank == 1:
             time.sleep(0.3)  # the other rank's broken connection is heard first

@@ -84,7 +84,12 @@ def error_of(problem: grpc.RpcError) -> dict[str, Any]:
 @contextmanager
 def gateway(cluster: RayCluster) -> Iterator[Gateway]:
     log = cluster.folder / f"gateway-{time.monotonic_ns()}.log"
-    env = {**cluster.env, "PATCHBAY_GATEWAY_TOKEN": TOKEN, "PATCHBAY_CANCEL_GRACE_S": "2"}
+    env = {
+        **cluster.env,
+        "PATCHBAY_GATEWAY_TOKEN": TOKEN,
+        "PATCHBAY_CANCEL_GRACE_S": "2",
+        "PATCHBAY_PLACEMENT_WAIT_S": "3",
+    }
     command = [sys.executable, "-m", "patchbay_worker.gateway", "--port", "0"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)

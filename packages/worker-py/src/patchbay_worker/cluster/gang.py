@@ -45,18 +45,21 @@ class Ready:
 
     description: str
     ranks: list[Hello]
+    #: By rank: bytes that were needed, are held, and the process has in all.
+    memory: list[dict[str, int]]
 
 
 class Gang:
     """`lost` resolves with the reason, once, and then nothing of this epoch may be used."""
 
-    def __init__(self, spec: GangSpec, epoch: int, fleet: Fleet) -> None:
+    def __init__(self, spec: GangSpec, epoch: int, fleet: Fleet, artifact_url: str = "") -> None:
+        self._artifact_url = artifact_url
         self.spec = spec
         self.epoch = epoch
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._fleet = fleet
         self._links = RankLinks(spec.world_size, epoch, secrets.token_urlsafe(24), self._take, self._ended)
-        self._ready: dict[int, bytes] = {}
+        self._ready: dict[int, Frame] = {}
         self._loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._untyped: PatchbayError | None = None
         self._job: RunningJob | None = None
@@ -76,11 +79,21 @@ class Gang:
         for hello in hellos:
             self._links.send(hello.rank, self._load_frame(hello, hellos[0]))
         await self._unless_lost(self._loaded, LOAD_S, "the model was not loaded")
-        return Ready(self._ready[0].decode(), hellos)
+        memory = [dict(self._ready[hello.rank].fields["memory"]) for hello in hellos]
+        return Ready(self._ready[0].body.decode(), hellos, memory)
 
     def _load_frame(self, hello: Hello, first: Hello) -> Frame:
         meeting = {"masterAddr": first.address, "masterPort": first.master_port, "worldSize": self.spec.world_size}
-        return Frame("load", {**self.spec.to_json(), **meeting, "rank": hello.rank, "address": hello.address})
+        return Frame(
+            "load",
+            {
+                **self.spec.to_json(),
+                **meeting,
+                "artifactUrl": self._artifact_url,
+                "rank": hello.rank,
+                "address": hello.address,
+            },
+        )
 
     async def _unless_lost(self, work: Awaitable[_T], limit_s: float, what: str) -> _T:
         task: asyncio.Future[Any] = asyncio.ensure_future(work)
@@ -172,7 +185,7 @@ class Gang:
             self._job.take(rank, frame)
 
     def _take_ready(self, rank: int, frame: Frame) -> None:
-        self._ready[rank] = frame.body
+        self._ready[rank] = frame
         self._links.mark_ready(rank)
         if len(self._ready) == self.spec.world_size and not self._loaded.done():
             self._loaded.set_result(None)

@@ -35,7 +35,12 @@ class RayFleet:
             bundle = self._placement.bundles[order.rank]
             strategy = PlacementGroupSchedulingStrategy(self._placement.group, placement_group_bundle_index=bundle)
             gpus = 1 if self._spec.device == "cuda" else 0
-            actor = RankActor.options(num_cpus=1, num_gpus=gpus, scheduling_strategy=strategy).remote()
+            actor = RankActor.options(
+                num_cpus=self._spec.cpus_per_rank,
+                num_gpus=gpus,
+                memory=self._placement.bytes_per_rank or None,
+                scheduling_strategy=strategy,
+            ).remote()
             self._actors.append(actor)
             self._watches.append(asyncio.create_task(_watch(order.rank, actor.run.remote(order), on_end)))
 

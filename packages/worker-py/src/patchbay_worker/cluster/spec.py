@@ -7,7 +7,15 @@ from typing import Any, Final
 
 #: Part of every actor's name: detached actors outlive the code that made them.
 PROTOCOL_VERSION: Final = "v1"
-NAMESPACE: Final = "patchbay"
+#: Of actors and placement groups, unless PATCHBAY_RAY_NAMESPACE names one: stacks on one cluster differ in it.
+DEFAULT_NAMESPACE: Final = "patchbay"
+#: Our words for Ray's strategies.
+PLACEMENTS: Final = {
+    "pack": "PACK",
+    "spread": "SPREAD",
+    "strict-pack": "STRICT_PACK",
+    "strict-spread": "STRICT_SPREAD",
+}
 _PREFIX: Final = f"patchbay-{PROTOCOL_VERSION}:"
 
 
@@ -26,6 +34,11 @@ class GangSpec:
     device: str  # "cpu" | "cuda"
     fsdp: bool = False
     experts: bool = False
+    cpus_per_rank: float = 1.0
+    #: Among PLACEMENTS: how the ranks of the gang lie over the nodes.
+    placement: str = "pack"
+    #: Where results go; rank 0 must reach it. Empty: not checked.
+    artifact_url: str = ""
 
     @property
     def world_size(self) -> int:
@@ -38,7 +51,8 @@ class GangSpec:
     @property
     def wanted(self) -> tuple[object, ...]:
         """What makes two deployments the same; the device is the cluster's choice."""
-        return (self.model, self.dtype, self.pp, self.dp, self.tp, self.fsdp, self.experts, self.replicas)
+        mesh = (self.pp, self.dp, self.tp, self.fsdp, self.experts)
+        return (self.model, self.dtype, *mesh, self.replicas, self.cpus_per_rank, self.placement)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

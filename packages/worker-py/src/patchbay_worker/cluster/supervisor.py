@@ -23,6 +23,7 @@ from patchbay_worker.cluster import placement
 from patchbay_worker.cluster.execute_server import Epoch, ExecuteServer
 from patchbay_worker.cluster.gang import Gang
 from patchbay_worker.cluster.jobs import GangJobs
+from patchbay_worker.cluster.node_check import silent_nodes
 from patchbay_worker.cluster.rank_fleet import RayFleet
 from patchbay_worker.cluster.spec import GangSpec, ReplicaState
 from patchbay_worker.errors import PatchbayError, error
@@ -37,6 +38,7 @@ _LONGEST_PAUSE_S: Final = 30.0
 #: A rank that was killed while it loaded says nothing about the model.
 _FIRST_STARTS: Final = 3
 _WATCH_S: Final = 30.0
+_NO_ROOM_PAUSE_S: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class SupervisorOptions:
 
     loopback_node: str | None = None
     cancel_grace_s: float = CANCEL_GRACE_S
+    placement_wait_s: float = placement.WAIT_S
 
 
 class GroupSupervisor:
@@ -66,6 +69,7 @@ class GroupSupervisor:
         self._life: asyncio.Task[None] | None = None
         self._gang: Gang | None = None
         self._failed_starts = 0
+        self._placement: placement.Placement | None = None
 
     async def watch(self, known: int) -> dict[str, Any]:
         """The state as soon as it differs from version `known`, or after a while all the same."""
@@ -116,26 +120,46 @@ class GroupSupervisor:
                 self._epoch += 1
                 await self._publish(state="restarting", epoch=self._epoch, token="", ranks=[], reason=reason.to_json())
                 await asyncio.sleep(pause)
+                await self._place_again()
         except PatchbayError as problem:
             await self._fail(problem)
         except Exception as problem:
             log.exception("%s failed", self._spec.actor_name)
             await self._fail(error("PB_INTERNAL", reason=f"{type(problem).__name__}: {problem}"))
 
+    async def _place_again(self) -> None:
+        """Whatever does not fit now may fit when nodes are back: a deployment that was ready once waits for them."""
+        while True:
+            try:
+                return await self._place()
+            except PatchbayError as problem:
+                await self._publish(reason=problem.to_json())
+                await asyncio.sleep(_NO_ROOM_PAUSE_S)
+
     async def _prepare(self) -> None:
         await self._publish(phase={"phase": "place", "message": f"reserving {self._spec.world_size} slots"})
-        self._placement = await asyncio.to_thread(placement.place, self._spec, self._node)
+        await self._place()
         own = ray.util.get_node_ip_address()
         local = self._node == self._options.loopback_node
         host = "127.0.0.1" if local else own
         port = await self._server.listen(host)
-        self._control_host = "127.0.0.1" if set(self._placement.nodes) == {self._node} else own
         await self._publish(address=f"{host}:{port}")
+
+    async def _place(self) -> None:
+        """The same slots in every epoch, unless one of their nodes is gone."""
+        wait_s = self._options.placement_wait_s
+        away = await asyncio.to_thread(silent_nodes, self._placement, self._node)
+        placed = await asyncio.to_thread(placement.place, self._spec, self._node, avoid=away, wait_s=wait_s)
+        self._placement = placed
+        alone = set(placed.nodes) == {self._node}
+        self._control_host = "127.0.0.1" if alone else ray.util.get_node_ip_address()
 
     async def _live_one_epoch(self) -> PatchbayError:
         """Returns why it ended; raises when the very first start fails by what the user has to correct, or too often."""
-        fleet = RayFleet(self._spec, self._placement, self._node)
-        gang = self._gang = Gang(self._spec, self._epoch, fleet)
+        placed = self._placement
+        assert placed is not None, "prepared before it lives"
+        fleet = RayFleet(self._spec, placed, self._node)
+        gang = self._gang = Gang(self._spec, self._epoch, fleet, self._untried_url())
         try:
             ready = await gang.start(self._control_host, self._say_phase)
         except PatchbayError as problem:
@@ -147,8 +171,8 @@ class GroupSupervisor:
         jobs = GangJobs(gang, self._options.cancel_grace_s)
         epoch = self._server.epoch = Epoch(gang, jobs, secrets.token_urlsafe(32))
         ranks = [
-            {"rank": hello.rank, "node": node, "pid": hello.pid}
-            for hello, node in zip(ready.ranks, self._placement.nodes, strict=True)
+            {"rank": hello.rank, "node": node, "pid": hello.pid, "memory": memory}
+            for hello, node, memory in zip(ready.ranks, placed.nodes, ready.memory, strict=True)
         ]
         description = json.loads(ready.description)
         description["versions"] = {**description.get("versions", {}), "ray": ray.__version__}
@@ -164,6 +188,10 @@ class GroupSupervisor:
         epoch.close_streams()
         await self._lose_gang()
         return gang.lost_error(gang.lost.result())
+
+    def _untried_url(self) -> str:
+        """Only a first start is held to it: later the ranks come back also while the orchestrator is away."""
+        return "" if self._state.description else self._spec.artifact_url
 
     async def _lose_gang(self) -> None:
         self._server.epoch = None

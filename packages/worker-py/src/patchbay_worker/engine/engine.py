@@ -78,6 +78,11 @@ class Engine:
             self._pool.wait_ready()
         self.description = json.loads(self._world.share_bytes(self._describe()))
 
+    @property
+    def memory(self) -> dict[str, int]:
+        """What this rank's shard takes; differs between ranks."""
+        return self._loaded.memory.to_json()
+
     def _describe(self) -> bytes | None:
         if self._pool is None:
             return None

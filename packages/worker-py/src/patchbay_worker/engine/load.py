@@ -25,6 +25,7 @@ from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 from transformers.utils.logging import disable_progress_bar
 
 from patchbay_worker.engine.config import EngineConfig
+from patchbay_worker.engine.memory import MemoryUse, check_memory, free_the_rest, measure
 from patchbay_worker.engine.pipeline.stage import Stage, check_stages_add_nothing
 from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
@@ -59,6 +60,7 @@ class LoadedModel:
     parameters: Mapping[str, ParameterFacts]
     takes: frozenset[str]
     pipeline: Stage | None
+    memory: MemoryUse
 
     @cached_property
     def module_names(self) -> tuple[str, ...]:
@@ -94,8 +96,11 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     skeleton = _skeleton(config, hf_config)
     if skeleton is not None:
         _check_plans(config, skeleton, hf_config)
+    needed = check_memory(config, world, hf_config, skeleton)
     model = _read_shard(config, local)
     model.eval().requires_grad_(False)
+    if not config.fsdp:  # which manages the storage of its shards itself
+        free_the_rest(model)
     if not _is_distributed(config):
         model.to(world.device)
     pipeline = None
@@ -114,6 +119,7 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
         _parameters(model, skeleton if config.pp > 1 else None, world),
         takes,
         pipeline,
+        measure(needed, model, world.device),
     )
 
 

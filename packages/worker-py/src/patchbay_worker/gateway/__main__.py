@@ -1,7 +1,9 @@
 """`python -m patchbay_worker.gateway --port N [--host H]`: runs until SIGTERM or SIGINT, or until Ray is gone (exit 1).
 
 Environment: RAY_ADDRESS and Ray's own token settings, PATCHBAY_GATEWAY_TOKEN, PATCHBAY_DEVICE
-(auto, cpu, cuda), PATCHBAY_CANCEL_GRACE_S (how long a cancelled job may take to stop before it costs its gang).
+(auto, cpu, cuda), PATCHBAY_CANCEL_GRACE_S (how long a cancelled job may take to stop before it costs its gang),
+PATCHBAY_PLACEMENT_WAIT_S (how long a deployment may wait for slots), PATCHBAY_RAY_NAMESPACE, PATCHBAY_REMOVE_ON_STOP
+(1: a stop takes every deployment of the namespace off the cluster), PATCHBAY_METRICS_PORT (Prometheus; off without).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from typing import Final
 
 import grpc.aio
 
@@ -19,7 +22,11 @@ from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster.grpc_errors import SERVER_OPTIONS
 from patchbay_worker.gateway.deployments import Deployments
 from patchbay_worker.gateway.driver import Driver
+from patchbay_worker.gateway.metrics import serve_metrics
 from patchbay_worker.gateway.server import GatewayService
+
+#: Removing what runs in a foreign cluster takes its time.
+_STOP_S: Final = 40.0
 
 log = logging.getLogger("patchbay.gateway")
 
@@ -42,11 +49,15 @@ async def _serve(host: str, port: int, stopping: asyncio.Event) -> int:
     bound = server.add_insecure_port(f"{host}:{port}")
     await server.start()
     log.info("listening on %s:%d", host, bound)
+    if metrics_port := os.environ.get("PATCHBAY_METRICS_PORT"):
+        serve_metrics(host, int(metrics_port), deployments.present, lambda: deployments.trouble)
     following = asyncio.create_task(deployments.follow())
     ends = [asyncio.create_task(event.wait()) for event in (stopping, deployments.lost)]
     await asyncio.wait([following, *ends], return_when=asyncio.FIRST_COMPLETED)
     following.cancel()
     await server.stop(grace=0.5)
+    if stopping.is_set() and os.environ.get("PATCHBAY_REMOVE_ON_STOP") == "1":
+        await deployments.remove_all()
     await asyncio.to_thread(driver.disconnect)
     return 0 if stopping.is_set() else 1
 
@@ -64,7 +75,7 @@ async def _main() -> int:
     if serving.done():
         return serving.result()
     # ray.init of a cluster that is away blocks for a minute; a stop does not wait for it.
-    done, _ = await asyncio.wait([serving], timeout=5)
+    done, _ = await asyncio.wait([serving], timeout=_STOP_S)
     return serving.result() if done else 0
 
 

@@ -67,7 +67,21 @@ class Deployments:
                 log.warning("Ray does not answer (%d): %s", self._failures, self._last_failure)
                 if self._failures >= _FAILURES_UNTIL_LOST:
                     self.lost.set()
+                elif self._driver.is_client:
+                    await self._begin_again()
+                    continue
             await asyncio.sleep(_REFRESH_S)
+
+    async def _begin_again(self) -> None:
+        """A Ray Client session that broke stays broken. The supervisors live on and are found by their names."""
+        for identity, replica in list(self._replicas.items()):
+            replica.task.cancel()
+            del self._replicas[identity]
+        try:
+            await asyncio.to_thread(self._driver.reconnect)
+            log.info("a new session of Ray Client is open")
+        except Exception as problem:  # it raises many kinds; the next look counts it
+            log.warning("no new session of Ray Client: %s", problem)
 
     def _add(self, identity: tuple[str, int], supervisor: Any) -> Replica:
         known = self._replicas.get(identity)
@@ -136,6 +150,15 @@ class Deployments:
         return known.supervisor
 
     # writing
+
+    async def remove_all(self) -> None:
+        """Everything of this gateway's namespace; what cannot be removed is named in the log."""
+        names = {name for name, _ in await self._driver.supervisors()}
+        for name, outcome in zip(
+            names, await asyncio.gather(*map(self.undeploy, names), return_exceptions=True), strict=True
+        ):
+            if isinstance(outcome, BaseException):
+                log.error("%s stays in the cluster: %r", name, outcome)
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncIterator[None]:

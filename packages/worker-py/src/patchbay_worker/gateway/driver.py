@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import ray
 from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_worker.cluster import placement
-from patchbay_worker.cluster.spec import NAMESPACE, GangSpec, ReplicaState, parse_actor_name
+from patchbay_worker.cluster.spec import DEFAULT_NAMESPACE, GangSpec, ReplicaState, parse_actor_name
 from patchbay_worker.cluster.supervisor import CANCEL_GRACE_S, GroupSupervisorActor, SupervisorOptions
 from patchbay_worker.errors import error
 
@@ -34,29 +35,35 @@ class Driver:
     def __init__(self, address: str, *, local_only: bool) -> None:
         self._address = address
         self._local_only = local_only
+        self._namespace = os.environ.get("PATCHBAY_RAY_NAMESPACE") or DEFAULT_NAMESPACE
         self._loopback_node: str | None = None
 
     def connect(self) -> None:
         """RAY_AUTH_MODE and RAY_AUTH_TOKEN(_PATH) of the environment authenticate."""
         for attempt in range(1, _CONNECTS + 1):
             try:
-                ray.init(address=self._address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+                ray.init(address=self._address, namespace=self._namespace, log_to_driver=False, configure_logging=False)
                 break
             except ConnectionError as problem:
                 # The head forks a server per Ray Client, which fails now and then.
-                if not self._is_client or attempt == _CONNECTS:
+                if not self.is_client or attempt == _CONNECTS:
                     raise
                 log.warning("connecting to %s failed, attempt %d: %s", self._address, attempt, problem)
-        if self._local_only and not self._is_client:
+        if self._local_only and not self.is_client:
             self._loopback_node = ray.get_runtime_context().get_node_id()
 
     @property
-    def _is_client(self) -> bool:
+    def is_client(self) -> bool:
         """Through Ray Client this process is outside of the cluster and sees only part of Ray's interface."""
         return self._address.startswith("ray://")
 
     def disconnect(self) -> None:
         ray.shutdown()
+
+    def reconnect(self) -> None:
+        """A new session; handles of the old one are worth nothing in it."""
+        ray.shutdown()
+        self.connect()
 
     async def supervisors(self) -> dict[tuple[str, int], Any]:
         """(deployment, replica) -> actor of every replica in the cluster, whoever made it. Raises when Ray is away."""
@@ -65,19 +72,32 @@ class Driver:
         for name in names:
             if (identity := parse_actor_name(name)) is not None:
                 try:
-                    found[identity] = await asyncio.to_thread(ray.get_actor, name, NAMESPACE)
+                    found[identity] = await asyncio.to_thread(ray.get_actor, name, self._namespace)
                 except ValueError:
                     continue  # it ended between the two calls
         return found
 
     async def create(self, spec: GangSpec) -> Any:
         options = SupervisorOptions(
-            self._loopback_node, float(os.environ.get("PATCHBAY_CANCEL_GRACE_S", CANCEL_GRACE_S))
+            self._loopback_node,
+            float(os.environ.get("PATCHBAY_CANCEL_GRACE_S", CANCEL_GRACE_S)),
+            float(os.environ.get("PATCHBAY_PLACEMENT_WAIT_S", placement.WAIT_S)),
         )
         maker = GroupSupervisorActor.options(
-            name=spec.actor_name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+            name=spec.actor_name,
+            namespace=self._namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            scheduling_strategy=self._near_the_head(),
         )
         return await asyncio.to_thread(maker.remote, spec.to_json(), options)
+
+    def _near_the_head(self) -> Any:
+        """Where the gateway is, or the head: a supervisor that outlives the nodes of its ranks can move them."""
+        own = None if self.is_client else ray.get_runtime_context().get_node_id()
+        heads = [node["NodeID"] for node in ray.nodes() if "node:__internal_head__" in node["Resources"]]
+        node = own or next(iter(heads), None)
+        return "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
 
     async def state_of(self, supervisor: Any, known: int) -> ReplicaState:
         return ReplicaState.from_json(await supervisor.watch.remote(known))
@@ -114,7 +134,7 @@ class Driver:
 
     async def _free_resources(self) -> dict[str, dict[str, float]]:
         """By node id."""
-        if self._is_client:
+        if self.is_client:
             return dict(await _answer(_remote(num_cpus=0)(_free_resources).remote()))
         return await asyncio.to_thread(_free_resources)
 

@@ -15,7 +15,7 @@ import ray
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster.grpc_errors import abort, require_token
-from patchbay_worker.cluster.spec import PROTOCOL_VERSION, GangSpec, ReplicaState
+from patchbay_worker.cluster.spec import PLACEMENTS, PROTOCOL_VERSION, GangSpec, ReplicaState
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.gateway.deployments import Deployments
 from patchbay_worker.gateway.driver import Driver
@@ -82,6 +82,9 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             raise error("PB_REQUEST_INVALID", path="model", reason="it is empty")
         if request.dtype not in ("", *_DTYPES):
             raise error("PB_REQUEST_INVALID", path="dtype", reason=f"{request.dtype} is none of {', '.join(_DTYPES)}")
+        if request.placement not in ("", *PLACEMENTS):
+            reason = f"{request.placement} is none of {', '.join(PLACEMENTS)}"
+            raise error("PB_REQUEST_INVALID", path="placement", reason=reason)
         pp, dp, tp = (max(1, size) for size in (request.pp, request.dp, request.tp))
         return GangSpec(
             deployment=request.name,
@@ -95,6 +98,9 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             experts=request.expert_parallel,
             replicas=max(1, request.replicas),
             device=self._driver.device_for(pp * dp * tp),
+            cpus_per_rank=request.cpus_per_rank or 1.0,
+            placement=request.placement or "pack",
+            artifact_url=request.artifact_url,
         )
 
     async def Undeploy(self, request: pb.UndeployRequest, context: Context) -> pb.UndeployResponse:

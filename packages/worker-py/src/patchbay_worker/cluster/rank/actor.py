@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import ray
 
+from patchbay_worker.artifacts.reach import require_reachable
 from patchbay_worker.cluster.rank.loop import Hello, RankLoop
 from patchbay_worker.frames import FrameSocket
 
@@ -64,6 +65,8 @@ def load_engine(order: dict[str, Any]) -> Engine:
     """Imports torch and the engine, joins the torch world and loads this rank's shard."""
     if order["masterAddr"] != "127.0.0.1":
         _use_interface_of(order["address"])
+    if order["rank"] == 0 and order["artifactUrl"]:
+        require_reachable(order["artifactUrl"], order["address"])
     module = importlib.import_module(os.environ.get("PATCHBAY_ENGINE_MODULE", "patchbay_worker.engine.engine"))
     config = module.EngineConfig(
         model_path=order["model"],

@@ -72,7 +72,9 @@ class RankLoop:
             self._report_failed_load(order, problem)
             return
         alone = int(order.fields["worldSize"]) == 1
-        self._socket.send(Frame("ready", {"rank": self._hello.rank}, encode_json(engine.description)))
+        self._socket.send(
+            Frame("ready", {"rank": self._hello.rank, "memory": engine.memory}, encode_json(engine.description))
+        )
         while (frame := self._inbox.get()).type != "stop":
             if frame.type == "execute":
                 self._run_job(engine, JobFrame(frame, self._store), alone)
