@@ -90,6 +90,9 @@ class DeployRequest(_message.Message):
     REPLICAS_FIELD_NUMBER: _builtins.int
     FSDP_FIELD_NUMBER: _builtins.int
     EXPERT_PARALLEL_FIELD_NUMBER: _builtins.int
+    CPUS_PER_RANK_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ARTIFACT_URL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """A directory on the ranks' nodes, or a hub name."""
@@ -102,6 +105,12 @@ class DeployRequest(_message.Message):
     """The copies of dp share one set of weights."""
     expert_parallel: _builtins.bool
     """tp divides the experts instead of every layer."""
+    cpus_per_rank: _builtins.float
+    """CPU slots of one rank; may be a fraction. 0 = 1"""
+    placement: _builtins.str
+    """pack | spread | strict-pack | strict-spread: the ranks of a replica over the nodes"""
+    artifact_url: _builtins.str
+    """Rank 0 must reach it, or the deployment fails. Empty = not checked"""
     def __init__(
         self,
         *,
@@ -114,10 +123,13 @@ class DeployRequest(_message.Message):
         replicas: _builtins.int = ...,
         fsdp: _builtins.bool = ...,
         expert_parallel: _builtins.bool = ...,
+        cpus_per_rank: _builtins.float = ...,
+        placement: _builtins.str = ...,
+        artifact_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dp", b"dp", "dtype", b"dtype", "expert_parallel", b"expert_parallel", "fsdp", b"fsdp", "model", b"model", "name", b"name", "pp", b"pp", "replicas", b"replicas", "tp", b"tp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_url", b"artifact_url", "cpus_per_rank", b"cpus_per_rank", "dp", b"dp", "dtype", b"dtype", "expert_parallel", b"expert_parallel", "fsdp", b"fsdp", "model", b"model", "name", b"name", "placement", b"placement", "pp", b"pp", "replicas", b"replicas", "tp", b"tp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,7 +286,7 @@ class Replica(_message.Message):
     reason_json: _builtins.str
     """Why it is not ready: errors.json shape, or empty"""
     ranks_json: _builtins.str
-    """{node, pid, rank}[]"""
+    """{node, pid, rank, memory}[]"""
     def __init__(
         self,
         *,

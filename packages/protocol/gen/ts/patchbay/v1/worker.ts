@@ -105,6 +105,12 @@ export interface DeployRequest {
   fsdp: boolean;
   /** tp divides the experts instead of every layer. */
   expertParallel: boolean;
+  /** CPU slots of one rank; may be a fraction. 0 = 1 */
+  cpusPerRank: number;
+  /** pack | spread | strict-pack | strict-spread: the ranks of a replica over the nodes */
+  placement: string;
+  /** Rank 0 must reach it, or the deployment fails. Empty = not checked */
+  artifactUrl: string;
 }
 
 export interface DeployResponse {
@@ -151,7 +157,7 @@ export interface Replica {
   token: string;
   /** Why it is not ready: errors.json shape, or empty */
   reasonJson: string;
-  /** {node, pid, rank}[] */
+  /** {node, pid, rank, memory}[] */
   ranksJson: string;
 }
 
@@ -356,7 +362,20 @@ export const DescribeClusterResponse: MessageFns<DescribeClusterResponse> = {
 };
 
 function createBaseDeployRequest(): DeployRequest {
-  return { name: "", model: "", dtype: "", pp: 0, dp: 0, tp: 0, replicas: 0, fsdp: false, expertParallel: false };
+  return {
+    name: "",
+    model: "",
+    dtype: "",
+    pp: 0,
+    dp: 0,
+    tp: 0,
+    replicas: 0,
+    fsdp: false,
+    expertParallel: false,
+    cpusPerRank: 0,
+    placement: "",
+    artifactUrl: "",
+  };
 }
 
 export const DeployRequest: MessageFns<DeployRequest> = {
@@ -387,6 +406,15 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     }
     if (message.expertParallel !== false) {
       writer.uint32(72).bool(message.expertParallel);
+    }
+    if (message.cpusPerRank !== 0) {
+      writer.uint32(81).double(message.cpusPerRank);
+    }
+    if (message.placement !== "") {
+      writer.uint32(90).string(message.placement);
+    }
+    if (message.artifactUrl !== "") {
+      writer.uint32(98).string(message.artifactUrl);
     }
     return writer;
   },
@@ -476,6 +504,30 @@ export const DeployRequest: MessageFns<DeployRequest> = {
             message.expertParallel = reader.bool();
             continue;
           }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.cpusPerRank = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.placement = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.artifactUrl = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -503,6 +555,17 @@ export const DeployRequest: MessageFns<DeployRequest> = {
         : isSet(object.expert_parallel)
         ? globalThis.Boolean(object.expert_parallel)
         : false,
+      cpusPerRank: isSet(object.cpusPerRank)
+        ? globalThis.Number(object.cpusPerRank)
+        : isSet(object.cpus_per_rank)
+        ? globalThis.Number(object.cpus_per_rank)
+        : 0,
+      placement: isSet(object.placement) ? globalThis.String(object.placement) : "",
+      artifactUrl: isSet(object.artifactUrl)
+        ? globalThis.String(object.artifactUrl)
+        : isSet(object.artifact_url)
+        ? globalThis.String(object.artifact_url)
+        : "",
     };
   },
 
@@ -535,6 +598,15 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     if (message.expertParallel !== false) {
       obj.expertParallel = message.expertParallel;
     }
+    if (message.cpusPerRank !== 0) {
+      obj.cpusPerRank = floatToJson(message.cpusPerRank);
+    }
+    if (message.placement !== "") {
+      obj.placement = message.placement;
+    }
+    if (message.artifactUrl !== "") {
+      obj.artifactUrl = message.artifactUrl;
+    }
     return obj;
   },
 
@@ -552,6 +624,9 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     message.replicas = object.replicas ?? 0;
     message.fsdp = object.fsdp ?? false;
     message.expertParallel = object.expertParallel ?? false;
+    message.cpusPerRank = object.cpusPerRank ?? 0;
+    message.placement = object.placement ?? "";
+    message.artifactUrl = object.artifactUrl ?? "";
     return message;
   },
 };
@@ -2464,6 +2539,10 @@ function bytesFromBase64(b64: string): Uint8Array {
 
 function base64FromBytes(arr: Uint8Array): string {
   return globalThis.Buffer.from(arr).toString("base64");
+}
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | undefined;
