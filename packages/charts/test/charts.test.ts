@@ -128,6 +128,7 @@ describe('charts', () => {
   it('prints for terminals, with colours only when asked', () => {
     const map = { title: 't', rows: ['l0'], columns: ['a'], values: [[0.5]] };
     assert.equal(toTerminal(map, false), 't\n         a\nl0  0.500  ');
+    // eslint-disable-next-line no-control-regex -- control characters are what is looked for
     assert.match(toTerminal(map, true), /\u001b\[48;2;/);
     assert.equal(sparkline([0, 0.5, 1]), '▁▅█');
   });

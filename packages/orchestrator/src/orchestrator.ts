@@ -17,12 +17,17 @@ import { JobReader } from './jobs/job-reader.js';
 import { JobRecords } from './jobs/job-record.js';
 import { Queues } from './jobs/queues.js';
 import { runJob, type JobParts } from './jobs/run-job.js';
+import { ChangeFeed } from './live/change-feed.js';
+import { JobStats } from './live/job-stats.js';
+import { QueueView } from './live/queue-view.js';
+
+import { settledWithin } from './jobs/settled-within.js';
 import { createLogger } from './log.js';
 import { Metrics } from './metrics.js';
 import { Controller, type ModelUsers } from './placement/controller.js';
 import type { ConnectGang } from './placement/deployed-model.js';
 import { Registry } from './placement/registry.js';
-import { RedisConnections } from './redis.js';
+import { RedisConnections, type Redis } from './redis.js';
 
 /** For what is written when the last jobs have been stopped. */
 const CLOSE_SLACK_MS = 1_000;
@@ -45,6 +50,8 @@ function openBase(config: OrchestratorConfig) {
     // an outage is told of by its connection, not by every queue and worker
     if (queueRedis.status === 'ready') log.warn({ reason: reasonOf(cause) }, 'queue');
   };
+  const failed = (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what);
+  const stats = new JobStats(redis, failed('job stats'));
   return {
     config,
     log,
@@ -54,10 +61,11 @@ function openBase(config: OrchestratorConfig) {
     records: new JobRecords(redis),
     queues: new Queues(queueRedis, queueFailed),
     queueFailed,
-    metrics: new Metrics(),
+    stats,
+    metrics: new Metrics(stats),
     tickets: new Tickets(config.token),
     gateway: new Gateway(config.gateway, config.gatewayToken),
-    failed: (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what),
+    failed,
   };
 }
 type Base = ReturnType<typeof openBase>;
@@ -96,11 +104,15 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   await artifacts.prepare();
   let http = '';
   const { consumer, controller } = wireJobs(base, () => config.artifactUrl ?? http);
+  const openFollower = (): Redis => connections.open('follower');
+  const changes = new ChangeFeed(redis, openFollower);
   const server = createServer({
     ...base,
-    auth: new Auth(config.token, base.tickets),
+    auth: new Auth({ token: config.token, readToken: config.readToken, hosts: [config.httpHost] }, base.tickets),
     requireRedis: () => connections.require(redis),
-    openFollower: () => connections.open('follower'),
+    openFollower,
+    changes,
+    queueView: new QueueView(base.queues, controller, base.stats),
     reader: new JobReader(redis),
     controller,
     health: new Health(redis, gateway, controller),
@@ -120,6 +132,8 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
       await consumer.close(config.shutdownGraceMs, config.shutdownGraceMs + config.cancelGraceMs + CLOSE_SLACK_MS);
       await server.close();
       controller.close();
+      changes.close();
+      await settledWithin(base.stats.close(), CLOSE_SLACK_MS);
       await base.queues.close();
       connections.close();
       log.info('closed');

@@ -54,6 +54,7 @@ export const CATALOGUE = {
     'the job lost its worker {attempts} times',
     'The job itself may be ending its worker; look at the logs, make it smaller, submit it again.',
   ),
+  PB_JOB_NOT_OVER: user(409, 'job {jobId} is {state}, so it cannot be removed', 'Cancel it first, or wait for its end.'),
   PB_NOT_SUPPORTED: user(400, '{what} is not supported yet', 'CHANGELOG.md says what this version can do.'),
   PB_LIMIT_EXCEEDED: user(
     413,
@@ -237,6 +238,12 @@ export const CATALOGUE = {
     401,
     'the token is missing or wrong',
     'Set PATCHBAY_TOKEN, or pass `token`; `patchbay up --json` prints it.',
+  ),
+  PB_READ_ONLY: user(403, 'this token may look, but not change anything', 'Sign in with the token of an operator.'),
+  PB_CROSS_ORIGIN: user(
+    403,
+    'the request came from {origin}, this service is {host}',
+    'Open the dashboard under its own address; other sites may not change anything here.',
   ),
   PB_NOT_FOUND: user(404, 'there is nothing at {url}', 'See the list of paths in docs/http.md.'),
   PB_REQUEST_INVALID: user(400, 'the request is not valid: {reason}', 'Correct the value at the path.'),

@@ -5,10 +5,13 @@
  */
 import { z } from 'zod';
 import { errorJson } from './errors.js';
+import { keys } from './keys.js';
 import { JOB_STATES, NEXT, isTerminal, type JobState } from './states.js';
 
 /** The event log of a job keeps about this many entries. */
 export const MAX_EVENTS = 10_000;
+/** The stream of all jobs' steps keeps about this many. */
+export const MAX_CHANGES = 5_000;
 /** Records and events of finished jobs are kept this long, in seconds. */
 export const FINISHED_TTL_SECONDS = 7 * 24 * 3600;
 
@@ -80,6 +83,8 @@ local function append(to, attempt, reason, err)
   local body = cjson.encode(entry)
   if err ~= '' then body = string.sub(body, 1, -2) .. ',"error":' .. err .. '}' end
   redis.call('XADD', events, 'MAXLEN', '~', '${MAX_EVENTS}', '*', 'e', body)
+  redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', id,
+    'model', redis.call('HGET', job, 'model') or '', 'state', to, 'attempt', attempt, 'at', now)
 end`;
 
 /**
@@ -113,6 +118,7 @@ const TERMINAL = `{ ${JOB_STATES.filter(isTerminal)
 export const TRANSITION_LUA = `
 local job, events, jobs = KEYS[1], KEYS[2], KEYS[3]
 local to, attempt, now, reason, result, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local id = ARGV[7]
 local legal, terminal = ${LEGAL}, ${TERMINAL}
 ${APPEND}
 local state = redis.call('HGET', job, 'state')
@@ -158,3 +164,18 @@ if state == 'queued' then
 end
 redis.call('PUBLISH', channel, cjson.encode({ jobId = id, reason = reason }))
 return state`;
+
+/**
+ * Forgets a job that is over. KEYS job, events, jobs. ARGV id.
+ * Returns `removed`, `missing`, or the state of a job that is not over.
+ */
+export const REMOVE_LUA = `
+local terminal = ${TERMINAL}
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return 'missing' end
+if not terminal[state] then return state end
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', ARGV[1], 'model', '', 'state', 'removed',
+  'attempt', '0', 'at', '0')
+return 'removed'`;

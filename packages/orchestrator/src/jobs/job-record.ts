@@ -5,7 +5,7 @@
  * Not here: which state an outcome becomes (run-job.ts).
  * @module
  */
-import { CANCEL_LUA, TRANSITION_LUA, keys, type ErrorJson, type JobState } from '@patchbay/protocol';
+import { CANCEL_LUA, REMOVE_LUA, TRANSITION_LUA, keys, type ErrorJson, type JobState } from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
 
 /** What an attempt needs of its job. */
@@ -70,6 +70,11 @@ export class JobRecords {
     return String(
       await this.redis.eval(CANCEL_LUA, 2, keys.job(jobId), keys.events(jobId), jobId, reason, Date.now(), channel),
     );
+  }
+
+  /** Forgets a job that is over. Resolves to `removed`, `missing`, or the state of one that is not. */
+  async remove(jobId: string): Promise<string> {
+    return String(await this.redis.eval(REMOVE_LUA, 3, keys.job(jobId), keys.events(jobId), keys.jobs, jobId));
   }
 
   /** Counts that the job's ranks were lost while it ran. */

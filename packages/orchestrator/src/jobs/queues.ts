@@ -26,6 +26,36 @@ export class Queues {
     return queue;
   }
 
+  /** For the raw view of queues. */
+  raw(model: string): Queue<{ jobId: string }> {
+    return this.of(model);
+  }
+
+  async counts(model: string): Promise<{ waiting: number; running: number; draining: boolean }> {
+    const queue = this.of(model);
+    const [counts, draining] = await Promise.all([
+      queue.getJobCounts('waiting', 'delayed', 'prioritized', 'active'),
+      queue.isPaused(),
+    ]);
+    const { active = 0, ...others } = counts;
+    return { waiting: Object.values(others).reduce((sum, count) => sum + count, 0), running: active, draining };
+  }
+
+  /** A draining queue takes jobs in, but gives none out; what runs goes on. Kept in Redis until it is changed again. */
+  async drainInto(model: string, draining: boolean): Promise<void> {
+    await (draining ? this.of(model).pause() : this.of(model).resume());
+  }
+
+  /** How many jobs are given out before this one; null when it does not wait. */
+  async ahead(model: string, jobId: string): Promise<number | null> {
+    const queue = this.of(model);
+    const key = queue.toKey('wait');
+    const [index, length] = await Promise.all([this.redis.lpos(key, queueJobId(jobId)), this.redis.llen(key)]);
+    // jobs enter at the head and leave at the tail
+    if (index !== null) return Math.max(0, length - 1 - index);
+    return this.redis.zrank(queue.toKey('delayed'), queueJobId(jobId));
+  }
+
   async add(model: string, jobId: string): Promise<void> {
     await this.of(model).add(QUEUE_JOB_NAME, { jobId }, queueJobOptions(jobId));
   }
