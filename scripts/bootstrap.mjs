@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { takeLock } from './setup/lock.mjs';
 import { installNodePackages, installPnpm } from './setup/node-packages.mjs';
 import { installPythonPackages } from './setup/python-packages.mjs';
+import { buildPage } from './setup/dashboard.mjs';
 import { createProgress, SetupError } from './setup/progress.mjs';
 import { run } from './setup/run.mjs';
 
@@ -33,6 +34,7 @@ async function main() {
     await progress.step('TypeScript build', () =>
       run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', ...BUILT], { cwd: root, progress }),
     );
+    await buildPage(root, progress);
     progress.finish();
   } finally {
     release();

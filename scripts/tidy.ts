@@ -63,7 +63,7 @@ const MAX_FILES = 12;
 const MAX_DEPTH = 2;
 const VAGUE = /(^|\/)(utils?|common|misc|base|helpers?|lib)(\/|\.(ts|mjs|py)$)/;
 const SOURCE_ROOT = /^(packages\/[^/]+\/src(\/patchbay_worker)?)\//;
-const SOURCE = /\.(ts|mts|mjs|js|py|lua)$/;
+const SOURCE = /\.(ts|tsx|mts|mjs|js|py|lua)$/;
 const TEST = /(^|\/)tests?\//;
 const GENERATED = /(^|\/)gen\//;
 

@@ -13,5 +13,4 @@ const config = defineConfig({
   oxc: { jsx: { runtime: 'automatic', importSource: 'preact' } },
 });
 
-// eslint-disable-next-line no-restricted-syntax -- Vite reads the default export
 export default config;

@@ -76,7 +76,8 @@ async function refusal(response: Response): Promise<ApiError> {
 }
 
 async function ask(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
+  const sent =
+    body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
   let response: Response;
   try {
     response = await fetch(path, { method, ...sent, ...(signal && { signal }), credentials: 'same-origin' });

@@ -25,7 +25,10 @@ export function useAddress(): URL {
   return new URL(href);
 }
 
-type LinkProps = Omit<JSX.IntrinsicElements['a'], 'href'> & { readonly to: string; readonly children: ComponentChildren };
+type LinkProps = Omit<JSX.IntrinsicElements['a'], 'href'> & {
+  readonly to: string;
+  readonly children: ComponentChildren;
+};
 
 /** A link within the page; a click with a key held opens it as the browser would. */
 export function Link({ to, children, ...others }: LinkProps): JSX.Element {

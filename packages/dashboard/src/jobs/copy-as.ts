@@ -12,7 +12,8 @@ function script(value: unknown, depth = 0): string {
   if (typeof value === 'string' && value.includes('\n'))
     return `\`${value.replace(/[\\`]|\$(?=\{)/g, (sign) => `\\${sign}`).replaceAll('\r', '\\r')}\``;
   if (Array.isArray(value)) {
-    if (value.every((item) => typeof item !== 'object' || item === null)) return `[${value.map((item) => script(item)).join(', ')}]`;
+    if (value.every((item) => typeof item !== 'object' || item === null))
+      return `[${value.map((item) => script(item)).join(', ')}]`;
     return `[\n${value.map((item) => `${inner}${script(item, depth + 1)},\n`).join('')}${INDENT.repeat(depth)}]`;
   }
   if (typeof value === 'object' && value !== null) {
@@ -34,11 +35,14 @@ function python(value: unknown, depth = 0): string {
   if (typeof value === 'string' && value.includes('\n'))
     return `"""${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\r', '\\r').replaceAll('\0', '\\0')}"""`;
   if (Array.isArray(value)) {
-    if (value.every((item) => typeof item !== 'object' || item === null)) return `[${value.map((item) => python(item)).join(', ')}]`;
+    if (value.every((item) => typeof item !== 'object' || item === null))
+      return `[${value.map((item) => python(item)).join(', ')}]`;
     return `[\n${value.map((item) => `${inner}${python(item, depth + 1)},\n`).join('')}${INDENT.repeat(depth)}]`;
   }
   if (typeof value === 'object') {
-    const lines = Object.entries(value).map(([key, item]) => `${inner}${JSON.stringify(key)}: ${python(item, depth + 1)},\n`);
+    const lines = Object.entries(value).map(
+      ([key, item]) => `${inner}${JSON.stringify(key)}: ${python(item, depth + 1)},\n`,
+    );
     return lines.length === 0 ? '{}' : `{\n${lines.join('')}${INDENT.repeat(depth)}}`;
   }
   return JSON.stringify(value);

@@ -65,7 +65,7 @@ export function useJobList(filter: JobFilter): JobList {
     timer.current ??= setTimeout(() => {
       timer.current = undefined;
       void newest();
-    }, PAUSE_MS) as unknown as number;
+    }, PAUSE_MS);
   }, [newest]);
 
   const more = useCallback(() => {

@@ -10,7 +10,8 @@ export interface Change {
   readonly at: number;
 }
 
-export type News = { readonly kind: 'jobs'; readonly changes: readonly Change[] } | { readonly kind: 'reset' | 'deployments' };
+export type News =
+  { readonly kind: 'jobs'; readonly changes: readonly Change[] } | { readonly kind: 'reset' | 'deployments' };
 type Listener = (news: News) => void;
 
 const listeners = new Set<Listener>();

@@ -42,7 +42,7 @@ export function useLoaded<T>(
     timer.current ??= setTimeout(() => {
       timer.current = undefined;
       run.current();
-    }, pauseMs) as unknown as number;
+    }, pauseMs);
   }, []);
   return { value: state.value, problem: state.problem, refresh };
 }

@@ -5,7 +5,7 @@ import { useTheme } from './theme.js';
 
 function element(node: SceneNode | string): VNode | string {
   if (typeof node === 'string') return node;
-  return h(node.tag, { ...node.attributes } as never, ...node.children.map(element));
+  return h(node.tag, { ...node.attributes }, ...node.children.map(element));
 }
 
 export function save(name: string, content: Blob): void {
@@ -56,7 +56,10 @@ export function Chart({ draw, name, rows }: ChartProps): JSX.Element {
           PNG
         </button>
         {rows === undefined ? null : (
-          <button type="button" onClick={() => save(`${name}.csv`, new Blob([rowsToCsv(rows())], { type: 'text/csv' }))}>
+          <button
+            type="button"
+            onClick={() => save(`${name}.csv`, new Blob([rowsToCsv(rows())], { type: 'text/csv' }))}
+          >
             CSV
           </button>
         )}

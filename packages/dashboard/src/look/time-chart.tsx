@@ -34,7 +34,14 @@ export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.El
     const lines = series.map(({ name: label, bars = false, colour = 0 }): uPlot.Series => {
       const stroke = CATEGORIES[colour]!;
       const how = bars ? { fill: stroke, paths: uPlot.paths.bars!({ size: [0.7, 12] }), points: { show: false } } : {};
-      return { label, stroke, width: bars ? 0 : 2, spanGaps: false, points: { show: !bars, size: 4, fill: stroke }, ...how };
+      return {
+        label,
+        stroke,
+        width: bars ? 0 : 2,
+        spanGaps: false,
+        points: { show: !bars, size: 4, fill: stroke },
+        ...how,
+      };
     });
     const options: uPlot.Options = {
       width: target.clientWidth,
@@ -44,11 +51,10 @@ export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.El
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
         { ...axis, size: 28 },
-        { ...axis, size: 56, splits: undefined as never, values: (_plot, splits) => splits.map(format) },
+        { ...axis, size: 56, values: (_plot, splits) => splits.map(format) },
       ],
       series: [{}, ...lines],
     };
-    delete (options.axes![1] as { splits?: unknown }).splits;
     const made = new uPlot(options, data, target);
     plot.current = made;
     const resized = new ResizeObserver(() => made.setSize({ width: target.clientWidth, height: HEIGHT }));

@@ -18,13 +18,17 @@ async function load(one: string, other: string, signal: AbortSignal): Promise<Bo
   return { jobs, results: await Promise.all([result(one), result(other)]) };
 }
 
-const text = (value: unknown): string => (value === undefined ? '–' : typeof value === 'string' ? value : JSON.stringify(value));
+const text = (value: unknown): string =>
+  value === undefined ? '–' : typeof value === 'string' ? value : JSON.stringify(value);
 
 /** Per run and row the most probable next token with its probability. */
 const answers = (result: JobResult | undefined): Record<string, string> =>
   Object.fromEntries(
     Object.entries(result?.runs ?? {}).flatMap(([run, { topK, text: generated }]) => [
-      ...(topK ?? []).map((row, index) => [`${run}, row ${index}`, `${row[0]?.token ?? ''} (${row[0]?.probability.toFixed(3) ?? ''})`]),
+      ...(topK ?? []).map((row, index) => [
+        `${run}, row ${index}`,
+        `${row[0]?.token ?? ''} (${row[0]?.probability.toFixed(3) ?? ''})`,
+      ]),
       ...(generated ?? []).map((row, index) => [`${run}, text ${index}`, row]),
     ]),
   ) as Record<string, string>;

@@ -3,13 +3,14 @@ import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { api, type ApiError } from '../api.js';
 import { problemOf } from '../live/use-loaded.js';
+import { textOf } from '../look/form.js';
 import { Problem } from '../look/parts.js';
 
 export function SignInPage({ done }: { readonly done: () => void }): JSX.Element {
   const [problem, setProblem] = useState<ApiError>();
   const submit = (event: JSX.TargetedEvent<HTMLFormElement>): void => {
     event.preventDefault();
-    const token = String(new FormData(event.currentTarget).get('token')).trim();
+    const token = textOf(event.currentTarget, 'token');
     api.signIn(token).then(done, (cause: unknown) => setProblem(problemOf(cause)));
   };
   return (

@@ -40,7 +40,10 @@ export function boardRoutes({ auth, queues, controller }: BoardParts): FastifyPl
         throw error('PB_UNAUTHORIZED', {});
       }
       if (request.method !== 'GET') throw error('PB_READ_ONLY', {});
-      const names = controller.list().map(({ spec }) => spec.name).join('\n');
+      const names = controller
+        .list()
+        .map(({ spec }) => spec.name)
+        .join('\n');
       if (names !== shown) board.replaceQueues(present());
       shown = names;
       return undefined;

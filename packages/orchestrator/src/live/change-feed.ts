@@ -88,8 +88,7 @@ export class ChangeFeed {
     let after = '$';
     while (this.follower === follower) {
       try {
-        const news = (await follower.xread('COUNT', PORTION, 'BLOCK', BLOCK_MS, 'STREAMS', keys.changes, after)) as
-          [string, Rows][] | null;
+        const news = await follower.xread('COUNT', PORTION, 'BLOCK', BLOCK_MS, 'STREAMS', keys.changes, after);
         const rows = news?.[0]?.[1] ?? [];
         after = rows.at(-1)?.[0] ?? (after === '$' ? await this.now() : after);
         if (rows.length > 0) for (const listener of this.listeners) listener(read(rows));

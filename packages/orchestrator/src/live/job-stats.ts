@@ -91,7 +91,14 @@ export class JobStats {
       ran += read('completed');
       runMs += read('run');
       const [completed, failed, cancelled] = [read('completed'), read('failed'), read('cancelled')];
-      return { at: minute * MINUTE, completed, failed, cancelled, p50: quantile(times, 0.5), p95: quantile(times, 0.95) };
+      return {
+        at: minute * MINUTE,
+        completed,
+        failed,
+        cancelled,
+        p50: quantile(times, 0.5),
+        p95: quantile(times, 0.95),
+      };
     });
     return { points, meanRunMs: ran < ENOUGH ? null : runMs / ran };
   }
