@@ -1,7 +1,7 @@
 /** Jobs that fit a filter: pages from the service, one after another, and what changes meanwhile. @module */
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { api, type ApiError, type JobFilter, type JobStatus } from '../api.js';
-import { useChanges } from '../live/use-changes.js';
+import { useChanges, type Change } from '../live/use-changes.js';
 import { problemOf } from '../live/use-loaded.js';
 
 const PAGE = 200;
@@ -30,6 +30,16 @@ function merged(old: List, jobs: readonly JobStatus[], nextCursor: string | unde
   const older = old.jobs.filter(({ id, createdAt }) => createdAt < oldest && !known.has(id));
   if (older.length === 0) return { jobs, cursor: nextCursor, ended: false };
   return { ...old, jobs: [...jobs, ...older] };
+}
+
+/** The jobs with the states that they have now. */
+function stepped(jobs: readonly JobStatus[], changes: readonly Change[]): JobStatus[] {
+  const latest = new Map(changes.map((change) => [change.id, change]));
+  return jobs.flatMap((job) => {
+    const change = latest.get(job.id);
+    if (change === undefined) return [job];
+    return change.state === 'removed' ? [] : [{ ...job, state: change.state, updatedAt: change.at }];
+  });
 }
 
 export function useJobList(filter: JobFilter): JobList {
@@ -84,17 +94,7 @@ export function useJobList(filter: JobFilter): JobList {
   }, [list.cursor, newest]);
 
   useChanges((news) => {
-    if (news.kind === 'jobs') {
-      const latest = new Map(news.changes.map((change) => [change.id, change]));
-      setList((old) => ({
-        ...old,
-        jobs: old.jobs.flatMap((job) => {
-          const change = latest.get(job.id);
-          if (change === undefined) return [job];
-          return change.state === 'removed' ? [] : [{ ...job, state: change.state, updatedAt: change.at }];
-        }),
-      }));
-    }
+    if (news.kind === 'jobs') setList((old) => ({ ...old, jobs: stepped(old.jobs, news.changes) }));
     refresh();
   });
   return { ...list, problem, loading, more, refresh };

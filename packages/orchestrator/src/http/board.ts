@@ -6,8 +6,8 @@
 import { createBullBoard } from '@bull-board/api';
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { FastifyAdapter } from '@bull-board/fastify';
-import { error } from '@patchbay/protocol';
-import type { FastifyPluginAsync } from 'fastify';
+import { error, type PatchbayError } from '@patchbay/protocol';
+import type { FastifyPluginAsync, FastifyReply } from 'fastify';
 import type { Queues } from '../jobs/queues.js';
 import type { Controller } from '../placement/controller.js';
 import type { Auth } from './auth.js';
@@ -37,9 +37,9 @@ export function boardRoutes({ auth, queues, controller }: BoardParts): FastifyPl
       void reply.headers(SECURITY_HEADERS).header('content-security-policy', POLICY);
       if (auth.roleOf(request) === undefined) {
         if (request.headers.accept?.includes('text/html') === true) return reply.redirect('/sign-in?next=/queues', 303);
-        throw error('PB_UNAUTHORIZED', {});
+        return refuse(reply, error('PB_UNAUTHORIZED', {}));
       }
-      if (request.method !== 'GET') throw error('PB_READ_ONLY', {});
+      if (request.method !== 'GET') return refuse(reply, error('PB_READ_ONLY', {}));
       const names = controller
         .list()
         .map(({ spec }) => spec.name)
@@ -51,3 +51,7 @@ export function boardRoutes({ auth, queues, controller }: BoardParts): FastifyPl
     await app.register(server.registerPlugin(), { prefix: PATH });
   };
 }
+
+/** Not thrown: bull-board's plugin has an error handler of its own, which hides what it does not know. */
+const refuse = (reply: FastifyReply, cause: PatchbayError): FastifyReply =>
+  reply.code(cause.status).send(cause.toJSON());
