@@ -46,7 +46,7 @@ export function heatmapLayout(map: Heatmap): HeatmapLayout {
   const cellWidth = labelled
     ? Math.min(110, Math.max(14, 34, Math.min(widest + 12, 110)), Math.max(14, 900 / columns))
     : MAX_SIDE / Math.max(columns, rows);
-  const cellHeight = labelled ? Math.min(34, Math.max(14, 600 / rows)) : cellWidth;
+  const cellHeight = labelled ? Math.min(34, Math.max(14, 600 / rows)) : Math.min(20, Math.max(cellWidth, 120 / rows));
   const left = 16 + Math.max(0, ...shown(map.rows).map((name) => widthOf(name, 12, true))) + (map.rowTitle ? 22 : 0);
   return { left, top: names.length > 0 ? 72 : 46, cellWidth, cellHeight, columns, rows };
 }

@@ -17,6 +17,10 @@ export function visible(token: string): string {
   return ends.toWellFormed().replace(UNSEEN, sign);
 }
 
+/** A text of lines as it was written, but for what cannot be seen or turns its direction. */
+export const legible = (text: string): string =>
+  text.toWellFormed().replace(UNSEEN, (character) => (/[\n\t]/.test(character) ? character : sign(character)));
+
 /** At most this many characters, cut at the end. */
 export function shorten(text: string, characters: number): string {
   const all = [...text];

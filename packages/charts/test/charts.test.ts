@@ -13,6 +13,7 @@ import {
   histogram,
   histogramOf,
   inkOn,
+  legible,
   lineChart,
   rasterUrl,
   sparkline,
@@ -119,6 +120,10 @@ describe('charts', () => {
   it('makes what cannot be seen visible', () => {
     assert.equal(visible(' Paris\n'), '·Paris⏎');
     assert.equal(visible('a\u202eb\u0007'), 'a\\u202eb␇');
+  });
+
+  it('leaves lines as they are', () => {
+    assert.equal(legible('  a\n\tb\u202e\u001b[1m'), '  a\n\tb\\u202e␛[1m');
   });
 
   it('writes CSV that no spreadsheet takes for a formula', () => {

@@ -1,8 +1,9 @@
 /** Starts the page: who is there, which page, and the frame around it. @module */
+import './no-eval.js';
 import { render, type JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
 import { api, type Session } from './api.js';
-import { useLive } from './live/use-changes.js';
+import { useChanges, useLive } from './live/use-changes.js';
 import { useLoaded } from './live/use-loaded.js';
 import { Empty, Problem } from './look/parts.js';
 import { choose, startTheme, useTheme } from './look/theme.js';
@@ -17,6 +18,7 @@ import './style.css';
 function Frame({ session, changed }: { readonly session: Session; readonly changed: () => void }): JSX.Element {
   const { pathname } = useAddress();
   const { name } = useTheme();
+  useChanges(() => undefined);
   const live = useLive();
   const here = (path: string): { 'aria-current'?: 'page' } => (pathname === path ? { 'aria-current': 'page' } : {});
   return (

@@ -1,4 +1,5 @@
 /** Why a job failed: the error, the user's source with the line marked, the traceback. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import type { JobStatus, JobWithDocument } from '../api.js';
 import { Card } from '../look/parts.js';
@@ -22,14 +23,16 @@ function sourceOf(job: JobWithDocument): { name: string; source: string } | unde
 
 export function Source({ source, line }: { readonly source: string; readonly line?: number | undefined }): JSX.Element {
   return (
-    <ol class="source" tabIndex={0} role="group" aria-label="Source">
-      {source.split('\n').map((text, index) => (
-        <li key={index} {...(index + 1 === line && { class: 'marked', 'aria-current': 'true' as const })}>
-          <code>{text === '' ? ' ' : text}</code>
-          {index + 1 === line ? <span class="visually-hidden"> (the error is here)</span> : null}
-        </li>
-      ))}
-    </ol>
+    <div class="source" tabIndex={0} role="group" aria-label="Source">
+      <ol>
+        {source.split('\n').map((text, index) => (
+          <li key={index} {...(index + 1 === line && { class: 'marked', 'aria-current': 'true' as const })}>
+            <code>{text === '' ? ' ' : legible(text)}</code>
+            {index + 1 === line ? <span class="visually-hidden"> (the error is here)</span> : null}
+          </li>
+        ))}
+      </ol>
+    </div>
   );
 }
 
@@ -41,7 +44,7 @@ export function Failure({ job }: { readonly job: JobWithDocument }): JSX.Element
   return (
     <Card title="Error">
       <div class="problem">
-        <strong>{message}</strong>
+        <strong>{legible(message)}</strong>
         {hint ? <p>{hint}</p> : null}
         <p class="muted">
           <code>{code}</code>
@@ -60,7 +63,7 @@ export function Failure({ job }: { readonly job: JobWithDocument }): JSX.Element
         <>
           <h3>Traceback</h3>
           <pre class="log" tabIndex={0}>
-            {remote.traceback}
+            {legible(remote.traceback)}
           </pre>
         </>
       ) : null}

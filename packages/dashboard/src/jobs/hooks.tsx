@@ -9,6 +9,8 @@ import { Card, Empty, Problem, Waiting } from '../look/parts.js';
 
 type Description = NonNullable<Deployment['description']>;
 
+const NUMBERS = ['Calls', 'Rows', 'Change', 'Gathered', 'Gather', 'Edit', 'Scatter'];
+
 export function HookTable({ result }: { readonly result: JobResult }): JSX.Element {
   return (
     <Card title="Hooks" aside={<span class="muted">{result.hooks.length} reports</span>}>
@@ -30,7 +32,7 @@ export function HookTable({ result }: { readonly result: JobResult }): JSX.Eleme
                 'Edit',
                 'Scatter',
               ].map((name) => (
-                <th scope="col" key={name}>
+                <th scope="col" key={name} class={NUMBERS.includes(name) ? 'num' : ''}>
                   {name}
                 </th>
               ))}

@@ -1,6 +1,6 @@
 /** What a job says while it runs: its edits' prints, the tokens it generates, how far it is. @module */
 import type { JobEvent } from '@patchbay/protocol';
-import { visible } from '@patchbay/charts';
+import { legible, visible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { Card, Empty } from '../look/parts.js';
@@ -19,11 +19,11 @@ export function Logs({ events, over }: { readonly events: readonly JobEvent[]; r
       view.scrollTop = view.scrollHeight;
   }, [lines.length]);
   return (
-    <Card title="Logs" aside={<span class="muted">{lines.length} lines</span>}>
+    <Card title="Logs" aside={<span class="muted">{lines.length === 1 ? '1 line' : `${lines.length} lines`}</span>}>
       {lines.length === 0 ? <Empty title={over ? 'The edits printed nothing.' : 'Nothing printed yet.'} /> : null}
       {lines.length === 0 ? null : (
         <pre class="log" ref={box} tabIndex={0} role="log" aria-label="What the edits print">
-          {lines.map(({ text }) => text.replace(/\n?$/, '\n')).join('')}
+          {lines.map(({ text }) => legible(text).replace(/\n?$/, '\n')).join('')}
         </pre>
       )}
     </Card>

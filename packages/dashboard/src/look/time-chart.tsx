@@ -4,6 +4,7 @@ import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
+import { clock } from './format.js';
 import { useTheme } from './theme.js';
 
 export interface TimeSeries {
@@ -50,7 +51,7 @@ export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.El
       cursor: { y: false },
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
-        { ...axis, size: 28 },
+        { ...axis, size: 28, values: (_plot, seconds) => seconds.map((second) => clock(second * 1000).slice(0, 5)) },
         { ...axis, size: 56, values: (_plot, splits) => splits.map(format) },
       ],
       series: [{}, ...lines],
@@ -87,4 +88,4 @@ export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.El
   );
 }
 
-export const plain = (value: number): string => formatNumber(value);
+export const plain = (value: number): string => (Number.isInteger(value) ? String(value) : formatNumber(value));

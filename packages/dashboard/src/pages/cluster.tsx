@@ -121,7 +121,7 @@ function Deployed({ deployment, role, ask, changed }: DeployedProps): JSX.Elemen
         <thead>
           <tr>
             {['Replica', 'State', 'Epoch', 'Restarts', 'Ranks', 'Supervisor'].map((name) => (
-              <th scope="col" key={name}>
+              <th scope="col" key={name} class={name === 'Epoch' || name === 'Restarts' ? 'num' : ''}>
                 {name}
               </th>
             ))}

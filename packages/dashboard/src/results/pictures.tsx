@@ -93,6 +93,13 @@ async function lastLogits(props: GridProps, run: string, signal: AbortSignal): P
 const argmax = (values: Float32Array): number =>
   values.reduce((best, value, at) => (value > values[best]! ? at : best), 0);
 
+/** A token's text, where some run of the result tells it. */
+function named(result: JobResult, tokenId: number): string {
+  const best = Object.values(result.runs).flatMap(({ topK }) => topK?.flat() ?? []);
+  const found = best.find((token) => token.tokenId === tokenId);
+  return found === undefined ? `token ${tokenId}` : visible(found.token);
+}
+
 interface LogitGrid {
   readonly values: number[][];
   readonly against: string;
@@ -117,7 +124,7 @@ async function logitGrid(props: GridProps, grid: RunGrid, signal: AbortSignal): 
   const values = cells.map((row) => row.map((logits) => (lead(logits) - bottom) / (top - bottom)));
   return {
     values,
-    against: `share of the answer of "${outside[0]}" (token ${target}) restored against "${outside[1]}" (token ${foil})`,
+    against: `share of ${named(props.result, target)} (${outside[0]}) restored against ${named(props.result, foil)} (${outside[1]})`,
   };
 }
 
