@@ -5,10 +5,12 @@ import tseslint from 'typescript-eslint';
 
 // cli -> sdk -> protocol <- orchestrator
 const MAY_IMPORT = {
+  charts: [],
   protocol: [],
   sdk: ['protocol'],
   orchestrator: ['protocol'],
   cli: ['sdk', 'protocol'],
+  dashboard: ['charts', 'sdk', 'protocol'],
 };
 
 /** Neither by package name nor by a path that leaves the own package. */
@@ -16,7 +18,7 @@ function boundary(name) {
   const others = Object.keys(MAY_IMPORT).filter((other) => other !== name && !MAY_IMPORT[name].includes(other));
   const direction = `@patchbay/${name} may import ${MAY_IMPORT[name].join(', ') || 'no other package of ours'}.`;
   return {
-    files: [`packages/${name}/src/**/*.ts`],
+    files: [`packages/${name}/src/**/*.{ts,tsx}`],
     rules: {
       'no-restricted-imports': [
         'error',
@@ -35,10 +37,22 @@ function boundary(name) {
 }
 
 export default tseslint.config(
-  { ignores: ['**/dist/', '**/gen/', '**/node_modules/', '.venv/', '.patchbay/', 'out/', 'coverage/', '**/*.js'] },
+  {
+    ignores: [
+      '**/dist/',
+      '**/gen/',
+      '**/node_modules/',
+      '.venv/',
+      '.patchbay/',
+      'out/',
+      'coverage/',
+      '**/*.js',
+      '**/vite.config.ts',
+    ],
+  },
   js.configs.recommended,
   {
-    files: ['**/*.ts'],
+    files: ['**/*.{ts,tsx}'],
     extends: [...tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
@@ -57,10 +71,15 @@ export default tseslint.config(
     },
   },
   {
-    files: ['packages/*/src/**/*.ts', 'scripts/**/*.ts'],
+    files: ['packages/*/src/**/*.{ts,tsx}', 'scripts/**/*.ts'],
     rules: { 'max-lines-per-function': ['error', { max: 60, skipBlankLines: true, skipComments: true }] },
   },
-  { files: ['packages/{protocol,sdk,orchestrator}/src/**/*.ts'], rules: { 'no-console': 'error' } },
+  // a component is mostly markup
+  {
+    files: ['packages/*/src/**/*.tsx'],
+    rules: { 'max-lines-per-function': ['error', { max: 80, skipBlankLines: true, skipComments: true }] },
+  },
+  { files: ['packages/{charts,protocol,sdk,orchestrator}/src/**/*.ts'], rules: { 'no-console': 'error' } },
   ...Object.keys(MAY_IMPORT).map(boundary),
   {
     files: ['**/test/**/*.ts', 'tests/**/*.ts'],

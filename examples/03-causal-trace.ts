@@ -1,6 +1,6 @@
 /** Causal tracing: at which layer and position does the clean run's residual bring the right answer back? One job. */
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
-import type { Heatmap } from './heatmap.js';
+import type { Heatmap } from '@patchbay/charts';
 
 const CLEAN = 'The capital of France is';
 const CORRUPT = 'The capital of Italy is';

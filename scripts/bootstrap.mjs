@@ -9,11 +9,12 @@ import { fileURLToPath } from 'node:url';
 import { takeLock } from './setup/lock.mjs';
 import { installNodePackages, installPnpm } from './setup/node-packages.mjs';
 import { installPythonPackages } from './setup/python-packages.mjs';
+import { buildPage } from './setup/dashboard.mjs';
 import { createProgress, SetupError } from './setup/progress.mjs';
 import { run } from './setup/run.mjs';
 
 const MINIMUM_NODE = [20, 19];
-const BUILT = ['packages/sdk', 'packages/orchestrator', 'packages/cli'];
+const BUILT = ['packages/charts', 'packages/sdk', 'packages/orchestrator', 'packages/cli'];
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dev = process.argv.includes('--dev');
 const unknown = process.argv.slice(2).filter((argument) => argument !== '--dev');
@@ -33,6 +34,7 @@ async function main() {
     await progress.step('TypeScript build', () =>
       run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', ...BUILT], { cwd: root, progress }),
     );
+    await buildPage(root, progress);
     progress.finish();
   } finally {
     release();

@@ -23,6 +23,7 @@ type Rule = (files: readonly SourceFile[]) => Finding[];
 /** `<rule> <path>` -> why this one is right as it is. */
 const EXCEPTIONS: Readonly<Record<string, string>> = {
   'folder-files packages/worker-py/src/patchbay_worker/hooks': 'one flat list of the steps of a hook call',
+  'folder-files packages/charts/src': 'one flat list of pictures and what they are drawn with',
   'folder-files packages/protocol/src': 'one flat list of the concepts of the contract; folders would only hide them',
 };
 
@@ -62,7 +63,7 @@ const MAX_FILES = 12;
 const MAX_DEPTH = 2;
 const VAGUE = /(^|\/)(utils?|common|misc|base|helpers?|lib)(\/|\.(ts|mjs|py)$)/;
 const SOURCE_ROOT = /^(packages\/[^/]+\/src(\/patchbay_worker)?)\//;
-const SOURCE = /\.(ts|mts|mjs|js|py|lua)$/;
+const SOURCE = /\.(ts|tsx|mts|mjs|js|py|lua)$/;
 const TEST = /(^|\/)tests?\//;
 const GENERATED = /(^|\/)gen\//;
 

@@ -20,6 +20,8 @@ const schema = z.strictObject({
   httpPort: z.coerce.number().int().min(0).max(65535).default(8787),
   /** Bearer token of everything under /api; without one the API is open. Env `PATCHBAY_TOKEN`. */
   token: z.string().min(1).optional(),
+  /** Second token that may look but not change anything; needs `token`. Env `PATCHBAY_READ_TOKEN`. */
+  readToken: z.string().min(1).optional(),
   /** host:port of the cluster's gateway. Env `PATCHBAY_GATEWAY`. */
   gateway: z.string().min(1).default('127.0.0.1:50051'),
   /** Env `PATCHBAY_GATEWAY_TOKEN`. */

@@ -3,6 +3,12 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
+/** Hears of every job that ended. */
+export interface EndListener {
+  ended(model: string, state: string): void;
+  timed(model: string, timings: Readonly<Record<string, number>>): void;
+}
+
 /** What only can be known when it is asked for. */
 export interface MetricSources {
   models(): readonly string[];
@@ -28,7 +34,7 @@ export class Metrics {
     registers: [this.registry],
   });
 
-  constructor() {
+  constructor(private readonly listener?: EndListener) {
     collectDefaultMetrics({ register: this.registry });
   }
 
@@ -104,10 +110,12 @@ export class Metrics {
 
   ended(model: string, state: string): void {
     this.jobs.inc({ model, state });
+    this.listener?.ended(model, state);
   }
 
   /** Timings of a result: `forwardMs` becomes the phase `forward`. */
   timed(model: string, timings: Readonly<Record<string, number>>): void {
+    this.listener?.timed(model, timings);
     for (const [name, milliseconds] of Object.entries(timings)) {
       if (name.endsWith('Ms')) this.phases.observe({ model, phase: name.slice(0, -2) }, milliseconds / 1000);
     }

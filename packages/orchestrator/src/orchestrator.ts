@@ -18,7 +18,11 @@ import { JobRecords } from './jobs/job-record.js';
 import { Queues } from './jobs/queues.js';
 import { Retention } from './jobs/upkeep/retention.js';
 import { runJob, type JobParts } from './jobs/run-job.js';
+import { settledWithin } from './jobs/settled-within.js';
 import { Sweeper } from './jobs/upkeep/sweep.js';
+import { ChangeFeed } from './live/change-feed.js';
+import { JobStats } from './live/job-stats.js';
+import { QueueView } from './live/queue-view.js';
 import { createLogger } from './log.js';
 import { Metrics } from './metrics.js';
 import { Controller, type ModelUsers } from './placement/controller.js';
@@ -47,6 +51,8 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
     // an outage is told of by its connection, not by every queue and worker
     if (queueRedis.status === 'ready') log.warn({ reason: reasonOf(cause) }, 'queue');
   };
+  const failed = (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what);
+  const stats = new JobStats(redis, failed('job stats'));
   return {
     config,
     log,
@@ -56,10 +62,11 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
     records: new JobRecords(redis),
     queues: new Queues(queueRedis, queueFailed),
     queueFailed,
-    metrics: new Metrics(),
+    stats,
+    metrics: new Metrics(stats),
     tickets: new Tickets(config.token),
     gateway: new Gateway(config.gateway, config.gatewayToken, artifactUrl),
-    failed: (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what),
+    failed,
   };
 }
 type Base = ReturnType<typeof openBase>;
@@ -119,11 +126,15 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
   await artifacts.prepare();
   const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
+  const openFollower = (): Redis => connections.open('follower');
+  const changes = new ChangeFeed(redis, openFollower);
   const server = createServer({
     ...base,
-    auth: new Auth(config.token, base.tickets),
+    auth: new Auth({ token: config.token, readToken: config.readToken, hosts: [config.httpHost] }, base.tickets),
     requireRedis: () => connections.require(redis),
-    openFollower: () => connections.open('follower'),
+    openFollower,
+    changes,
+    queueView: new QueueView(base.queues, controller, base.stats),
     reader: new JobReader(redis),
     controller,
     health: new Health(redis, gateway, controller),
@@ -146,6 +157,8 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
       await sweeper.close();
       await server.close();
       controller.close();
+      changes.close();
+      await settledWithin(base.stats.close(), CLOSE_SLACK_MS);
       await base.queues.close();
       connections.close();
       log.info('closed');

@@ -255,6 +255,12 @@ export const CATALOGUE = {
     'the token is missing or wrong',
     'Set PATCHBAY_TOKEN, or pass `token`; `patchbay up --json` prints it.',
   ),
+  PB_READ_ONLY: user(403, 'this token may look, but not change anything', 'Sign in with the token of an operator.'),
+  PB_CROSS_ORIGIN: user(
+    403,
+    'the request came from {origin}, this service is {host}',
+    'Open the dashboard under its own address; other sites may not change anything here.',
+  ),
   PB_NOT_FOUND: user(404, 'there is nothing at {url}', 'See the list of paths in docs/http.md.'),
   PB_REQUEST_INVALID: user(400, 'the request is not valid: {reason}', 'Correct the value at the path.'),
   PB_USAGE: user(400, '{reason}', '`patchbay {command} --help` describes the command.'),

@@ -7,6 +7,8 @@ import { DEFAULT_SUBMITTER } from './submission.js';
 /** The event log of a job takes this many entries and bytes besides its states; nothing in it is ever dropped. */
 export const MAX_EVENTS = 20_000;
 export const MAX_EVENT_BYTES = 2 ** 23;
+/** The stream of all jobs' steps keeps about this many. */
+export const MAX_CHANGES = 5_000;
 /** Records and events of finished jobs are kept this long, in seconds, unless the orchestrator was told otherwise. */
 export const FINISHED_TTL_SECONDS = 7 * 24 * 3600;
 

@@ -7,7 +7,7 @@
 import { error, type ErrorJson } from './errors.js';
 import { keys } from './keys.js';
 import type { JobEventBody } from './events.js';
-import { FINISHED_TTL_SECONDS, MAX_EVENTS, MAX_EVENT_BYTES } from './job-record.js';
+import { FINISHED_TTL_SECONDS, MAX_CHANGES, MAX_EVENTS, MAX_EVENT_BYTES } from './job-record.js';
 import { JOB_STATES, NEXT, isTerminal, type JobState } from './states.js';
 import { PLACES_PER_PRIORITY, type Submission } from './submission.js';
 
@@ -54,6 +54,8 @@ local function enter(to, attempt, reason, err)
     body = string.sub(body, 1, -2) .. ',"error":' .. err .. '}'
   end
   redis.call('XADD', events, '*', 'e', body)
+  redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', id, 'model', model or '', 'state', to,
+    'attempt', attempt, 'at', now)
   local share = '${keys.share('')}' .. (model or '')
   if to == 'queued' and before ~= 'queued' then
     redis.call('HINCRBY', share, 'queued', 1)
@@ -222,6 +224,8 @@ redis.call('ZREM', '${keys.finished}', id)
 local bytes = tonumber(redis.call('HGET', '${keys.sizes}', id)) or 0
 redis.call('HDEL', '${keys.sizes}', id)
 redis.call('HINCRBY', '${keys.settings}', 'storedBytes', 0 - bytes)
+redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', id, 'model', '', 'state', 'removed',
+  'attempt', '0', 'at', '0')
 return state and 'deleted' or 'missing'`;
 
 const call = (script: string, jobId: string, ...args: (string | number)[]): EvalCall => [

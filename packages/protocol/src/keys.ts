@@ -41,6 +41,10 @@ export const keys = {
   sweeper: `${PREFIX}:sweeper`,
   /** Hash: deployment name -> its record (deployment.ts), JSON. */
   deployments: `${PREFIX}:deployments`,
+  /** Stream: every step of every job, for pages that show many; the newest few thousand. */
+  changes: `${PREFIX}:changes`,
+  /** Hash: what ended in an hour (unix hours) of a deployment: `<minute>:<state>`, `<minute>:run`, `<minute>:t<bucket>`. */
+  jobStats: (deployment: string, hour: number) => `${PREFIX}:stats:${deployment}:${hour}`,
   /** Channel: `{jobId, reason}` of jobs to stop. */
   cancelChannel: `${PREFIX}:cancel`,
 } as const;

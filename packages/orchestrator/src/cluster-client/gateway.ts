@@ -6,6 +6,7 @@
 import { credentials, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
 import { error, toPatchbayError, type DeploymentSpec, type PatchbayError } from '@patchbay/protocol';
 import { GatewayClient, type ExecuteResponse, type ExecuteViaRequest } from '@patchbay/protocol/worker';
+import { z } from 'zod';
 import { CHANNEL_OPTIONS, bearer, dial, reasonOf, sentError } from './channel.js';
 import {
   deployRequest,
@@ -25,6 +26,15 @@ export interface GatewayHealth {
   readonly rayConnected: boolean;
   readonly reason: string;
 }
+
+const amounts = z.record(z.string(), z.number());
+const clusterDescription = z.object({
+  nodes: z.array(
+    z.object({ id: z.string(), address: z.string(), alive: z.boolean(), resources: amounts, used: amounts }),
+  ),
+  versions: z.record(z.string(), z.string()),
+});
+export type ClusterDescription = z.output<typeof clusterDescription>;
 
 export interface DeploymentsWatcher {
   /** Everything that is deployed, after every change. */
@@ -70,6 +80,14 @@ export class Gateway {
       this.client.undeploy({ name }, metadata, options, done),
     );
     return existed;
+  }
+
+  /** @throws `PB_GATEWAY_UNAVAILABLE` */
+  async describe(): Promise<ClusterDescription> {
+    const { clusterJson } = await this.unary<{ clusterJson: string }>(CALL_MS, (metadata, options, done) =>
+      this.client.describeCluster({}, metadata, options, done),
+    );
+    return clusterDescription.parse(JSON.parse(clusterJson));
   }
 
   async health(): Promise<GatewayHealth> {

@@ -1,12 +1,29 @@
-/** Who may ask: the token of the installation, or on artifact routes a ticket. @module */
-import { createHash, timingSafeEqual } from 'node:crypto';
+/**
+ * Who may ask for what. An operator's token may do everything, a reader's may look; a browser shows a signed session cookie in
+ * place of the token. What changes something must come from this service's own pages or from no page at all.
+ * @module
+ */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { isIP } from 'node:net';
 import { error } from '@patchbay/protocol';
 import type { FastifyRequest } from 'fastify';
 import type { Tickets } from '../artifacts/tickets.js';
 
-function bearerOf(request: FastifyRequest): string | undefined {
-  return /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+export type Role = 'operator' | 'reader';
+
+export const SESSION_COOKIE = 'patchbay_session';
+const SESSION_SECONDS = 12 * 3600;
+const SAFE = ['GET', 'HEAD', 'OPTIONS'];
+
+export interface AuthOptions {
+  readonly token: string | undefined;
+  readonly readToken: string | undefined;
+  /** Names by which this service may be called when it is open. */
+  readonly hosts: readonly string[];
 }
+
+const bearerOf = (request: FastifyRequest): string | undefined =>
+  /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
 
 /** Compares digests, so that neither length nor content shows in the time. */
 function equal(one: string, other: string): boolean {
@@ -14,27 +31,85 @@ function equal(one: string, other: string): boolean {
   return timingSafeEqual(digest(one), digest(other));
 }
 
+function cookieOf(request: FastifyRequest): string | undefined {
+  const all = (request.headers.cookie ?? '').split(';').map((part) => part.trim());
+  return all.find((part) => part.startsWith(`${SESSION_COOKIE}=`))?.slice(SESSION_COOKIE.length + 1);
+}
+
+const nameOf = (host: string): string => host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+
 export class Auth {
   constructor(
-    private readonly token: string | undefined,
+    private readonly options: AuthOptions,
     private readonly tickets: Tickets,
   ) {}
 
-  /** @throws `PB_UNAUTHORIZED` */
+  /** False: everybody may do everything. */
+  get required(): boolean {
+    return this.options.token !== undefined;
+  }
+
+  /** Looking needs a role, changing an operator and no other site behind it. @throws `PB_UNAUTHORIZED`, `PB_READ_ONLY`, `PB_CROSS_ORIGIN` */
   readonly user = async (request: FastifyRequest): Promise<void> => {
-    if (!this.isUser(request)) throw error('PB_UNAUTHORIZED', {});
+    const role = this.roleOf(request);
+    if (role === undefined) throw error('PB_UNAUTHORIZED', {});
+    if (SAFE.includes(request.method)) return;
+    this.ownOrigin(request);
+    if (role === 'reader') throw error('PB_READ_ONLY', {});
   };
 
-  /** @throws `PB_UNAUTHORIZED` */
+  /** @throws as `user` */
   readonly userOrTicket = async (request: FastifyRequest): Promise<void> => {
     const given = bearerOf(request);
     if (given !== undefined && this.tickets.read(given) !== undefined) return;
     await this.user(request);
   };
 
-  private isUser(request: FastifyRequest): boolean {
-    if (this.token === undefined) return true;
+  roleOf(request: FastifyRequest): Role | undefined {
+    if (!this.required) return this.calledByOwnName(request) ? 'operator' : undefined;
     const given = bearerOf(request);
-    return given !== undefined && equal(given, this.token);
+    return given === undefined ? this.readSession(cookieOf(request)) : this.roleOfToken(given);
+  }
+
+  roleOfToken(given: string): Role | undefined {
+    const { token, readToken } = this.options;
+    if (token === undefined || equal(given, token)) return 'operator';
+    return readToken !== undefined && equal(given, readToken) ? 'reader' : undefined;
+  }
+
+  /** A request that a browser sends for another site's page carries that site's origin. @throws `PB_CROSS_ORIGIN` */
+  ownOrigin(request: FastifyRequest): void {
+    const { origin, host = '' } = request.headers;
+    const site = request.headers['sec-fetch-site'];
+    const foreign = origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== host);
+    const told = site === undefined || site === 'same-origin' || site === 'none';
+    if (foreign || !told) throw error('PB_CROSS_ORIGIN', { origin: origin ?? `a page (${String(site)})`, host });
+  }
+
+  /** `Set-Cookie` of a session; without a role it ends the session. */
+  sessionCookie(role: Role | undefined, secure: boolean, now = Date.now()): string {
+    const end = Math.floor(now / 1000) + SESSION_SECONDS;
+    const value = role === undefined ? '' : `${role}.${end}.${this.sign(role, end)}`;
+    const age = role === undefined ? 0 : SESSION_SECONDS;
+    return `${SESSION_COOKIE}=${value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=${age}${secure ? '; Secure' : ''}`;
+  }
+
+  private readSession(value: string | undefined): Role | undefined {
+    const [role, end, signature] = (value ?? '').split('.');
+    if ((role !== 'operator' && role !== 'reader') || end === undefined || signature === undefined) return undefined;
+    if (role === 'reader' && this.options.readToken === undefined) return undefined;
+    return Number(end) * 1000 > Date.now() && equal(signature, this.sign(role, Number(end))) ? role : undefined;
+  }
+
+  /** By the role's own token: changing a token ends its sessions. */
+  private sign(role: Role, end: number): string {
+    const secret = (role === 'operator' ? this.options.token : this.options.readToken) ?? '';
+    return createHmac('sha256', `patchbay session ${secret}`).update(`${role}.${end}`).digest('base64url');
+  }
+
+  /** An open service must not answer to a foreign name that was made to point at it. */
+  private calledByOwnName(request: FastifyRequest): boolean {
+    const name = nameOf(request.headers.host ?? '');
+    return isIP(name) !== 0 || !name.includes('.') || this.options.hosts.includes(name);
   }
 }

@@ -3,17 +3,31 @@ import { MAX_DOCUMENT_BYTES, error, isPatchbayError, toPatchbayError, type Patch
 import { fastify, type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { Logger } from '../log.js';
 import type { Auth } from './auth.js';
+import { boardRoutes } from './board.js';
+import { pageRoutes } from './page.js';
 import { artifactRoutes, type ArtifactRouteParts } from './routes/artifacts.js';
+import { clusterRoutes, type ClusterRouteParts } from './routes/cluster.js';
 import { healthRoutes, type HealthRouteParts } from './routes/health.js';
+import { jobActionRoutes, type JobActionParts } from './routes/job-actions.js';
 import { jobRoutes, type JobRouteParts } from './routes/jobs.js';
 import { modelRoutes, type ModelRouteParts } from './routes/models.js';
+import { queueRoutes, type QueueRouteParts } from './routes/queues.js';
+import { sessionRoutes } from './routes/session.js';
 import { validateRoutes, type ValidateRouteParts } from './routes/validate.js';
 
 /** JSON may be written with spaces; what counts is checked on the parsed document. */
 const BODY_BYTES = 4 * MAX_DOCUMENT_BYTES;
 
 export interface ServerParts
-  extends ArtifactRouteParts, HealthRouteParts, JobRouteParts, ModelRouteParts, ValidateRouteParts {
+  extends
+    ArtifactRouteParts,
+    ClusterRouteParts,
+    HealthRouteParts,
+    JobActionParts,
+    JobRouteParts,
+    ModelRouteParts,
+    QueueRouteParts,
+    ValidateRouteParts {
   readonly auth: Auth;
   /** @throws `PB_REDIS_UNAVAILABLE` */
   readonly requireRedis: () => void;
@@ -41,6 +55,9 @@ export function createServer(parts: ServerParts): FastifyInstance {
     return reply.code(told.status).send(told.toJSON());
   });
   void app.register(healthRoutes(parts));
+  void app.register(sessionRoutes(parts));
+  void app.register(pageRoutes(parts));
+  void app.register(boardRoutes(parts));
   void app.register(async (api) => {
     api.addHook('onRequest', parts.auth.userOrTicket);
     await api.register(artifactRoutes(parts));
@@ -49,6 +66,9 @@ export function createServer(parts: ServerParts): FastifyInstance {
     api.addHook('onRequest', parts.auth.user);
     api.addHook('onRequest', async () => parts.requireRedis());
     await api.register(jobRoutes(parts));
+    await api.register(jobActionRoutes(parts));
+    await api.register(queueRoutes(parts));
+    await api.register(clusterRoutes(parts));
     await api.register(modelRoutes(parts));
     await api.register(validateRoutes(parts));
   });

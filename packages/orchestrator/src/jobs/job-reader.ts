@@ -13,6 +13,8 @@ import type { Redis } from '../redis.js';
 export interface JobFilter {
   readonly state?: JobState | undefined;
   readonly model?: string | undefined;
+  /** Stands in the id, a label, the model's name or the error, whatever the case. */
+  readonly text?: string | undefined;
   readonly label?: { readonly key: string; readonly value: string } | undefined;
 }
 
@@ -110,11 +112,15 @@ export class JobReader {
   }
 }
 
-function fits(status: JobStatus, { state, model, label }: JobFilter): boolean {
+function fits(status: JobStatus, { state, model, label, text }: JobFilter): boolean {
   if (state !== undefined && status.state !== state) return false;
   if (model !== undefined && status.model !== model) return false;
+  if (text !== undefined && !wordsOf(status).toLowerCase().includes(text.toLowerCase())) return false;
   return label === undefined || status.labels[label.key] === label.value;
 }
+
+const wordsOf = ({ id, model, labels, error }: JobStatus): string =>
+  [id, model, ...Object.entries(labels).flat(), error?.code ?? '', error?.message ?? ''].join('\n');
 
 const formatCursor = ({ score, id }: Position): string => `${score}.${id}`;
 

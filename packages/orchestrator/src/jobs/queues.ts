@@ -36,6 +36,41 @@ export class Queues {
     return (await this.of(model).getJob(queueJobId(jobId))) !== undefined;
   }
 
+  /** For the raw view of queues. */
+  raw(model: string): Queue<{ jobId: string }> {
+    return this.of(model);
+  }
+
+  async counts(model: string): Promise<{ waiting: number; running: number; draining: boolean }> {
+    const queue = this.of(model);
+    const [counts, draining] = await Promise.all([
+      queue.getJobCounts('waiting', 'delayed', 'prioritized', 'active'),
+      queue.isPaused(),
+    ]);
+    const { active = 0, ...others } = counts;
+    return { waiting: Object.values(others).reduce((sum, count) => sum + count, 0), running: active, draining };
+  }
+
+  /** A draining queue takes jobs in, but gives none out; what runs goes on. Kept in Redis until it is changed again. */
+  async drainInto(model: string, draining: boolean): Promise<void> {
+    await (draining ? this.of(model).pause() : this.of(model).resume());
+  }
+
+  /** How many jobs are given out before this one; null when it does not wait. Those put back come before all others. */
+  async ahead(model: string, jobId: string): Promise<number | null> {
+    const queue = this.of(model);
+    const [wait, id] = [queue.toKey('wait'), queueJobId(jobId)];
+    const [index, length, rank] = await Promise.all([
+      this.redis.lpos(wait, id),
+      this.redis.llen(wait),
+      this.redis.zrank(queue.toKey('prioritized'), id),
+    ]);
+    // jobs enter at the head and leave at the tail
+    if (index !== null) return Math.max(0, length - 1 - index);
+    if (rank !== null) return length + rank;
+    return this.redis.zrank(queue.toKey('delayed'), id);
+  }
+
   /** Takes a job out unless a consumer has it. */
   async remove(model: string, jobId: string): Promise<void> {
     await this.of(model).remove(queueJobId(jobId));

@@ -25,6 +25,7 @@ const submitQuery = z.object({ jobId: jobId.optional() });
 const listQuery = z.object({
   state: z.enum(JOB_STATES).optional(),
   model: z.string().optional(),
+  text: z.string().min(1).max(256).optional(),
   label: z
     .string()
     .regex(/^[^:]+:/, 'write a label as key:value')

@@ -16,6 +16,8 @@ export function modelRoutes({ controller }: ModelRouteParts): FastifyPluginAsync
   return async (app) => {
     app.get('/api/models', async () => ({ models: controller.list() }));
 
+    app.get('/api/models/:name', async (request) => controller.get(parseRequest(byName, request.params).name).record);
+
     app.post('/api/models', async (request, reply) => {
       const spec = parseRequest(deploymentSpec, request.body);
       return reply.type('application/x-ndjson').send(deployLines(controller, spec));

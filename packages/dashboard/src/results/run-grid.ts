@@ -1,0 +1,61 @@
+/**
+ * Runs that are the cells of a grid: their names share a beginning and end in two numbers (`layer-3-position-1`), as causal
+ * traces and patching sweeps name them. What a cell shows: its most probable token, or a difference of two logits.
+ * @module
+ */
+import type { GridToken } from '@patchbay/charts';
+import type { JobResult } from '../api.js';
+
+export interface RunGrid {
+  readonly title: string;
+  readonly rows: readonly string[];
+  readonly columns: readonly string[];
+  /** Name of the run of each cell. */
+  readonly runs: readonly (readonly (string | undefined)[])[];
+}
+
+const NAME = /^(.*?)(\d+)([^\d]+)(\d+)$/;
+
+export function runGrids(result: JobResult): RunGrid[] {
+  const groups = new Map<string, { row: number; column: number; run: string }[]>();
+  for (const run of Object.keys(result.runs)) {
+    const [, before, row, between, column] = NAME.exec(run) ?? [];
+    if (row === undefined || column === undefined) continue;
+    const key = `${before}\0${between}`;
+    groups.set(key, [...(groups.get(key) ?? []), { row: Number(row), column: Number(column), run }]);
+  }
+  return [...groups].flatMap(([key, cells]) => {
+    const [before = '', between = ''] = key.split('\0');
+    const sorted = (what: 'row' | 'column'): number[] =>
+      [...new Set(cells.map((cell) => cell[what]))].sort((a, b) => a - b);
+    const [rows, columns] = [sorted('row'), sorted('column')];
+    if (rows.length < 2 || columns.length < 2) return [];
+    const word = (text: string, fallback: string): string => text.replace(/[^A-Za-z]+/g, ' ').trim() || fallback;
+    const [rowWord, columnWord] = [word(before, 'row'), word(between, 'column')];
+    const tokens = Object.values(result.runs)
+      .flatMap((run) => run.tokens ?? [])
+      .find((row) => row.length === columns.length);
+    return [
+      {
+        title: `${rowWord} by ${columnWord}`,
+        rows: rows.map((row) => `${rowWord} ${row}`),
+        columns: columns.map((column) => tokens?.[column] ?? String(column)),
+        runs: rows.map((row) =>
+          columns.map((column) => cells.find((cell) => cell.row === row && cell.column === column)?.run),
+        ),
+      },
+    ];
+  });
+}
+
+/** Cells with the most probable token of each run; undefined where a run gave none. */
+export function topTokens(result: JobResult, { runs }: RunGrid): GridToken[][] | undefined {
+  const cells = runs.map((row) =>
+    row.map((run): GridToken => {
+      const best = run === undefined ? undefined : result.runs[run]?.topK?.[0];
+      const more = best?.slice(1, 5).map(({ token, probability }) => `${token} ${probability.toFixed(3)}`) ?? [];
+      return { token: best?.[0]?.token ?? '', value: best?.[0]?.probability ?? Number.NaN, more };
+    }),
+  );
+  return cells.flat().some(({ value }) => !Number.isNaN(value)) ? cells : undefined;
+}

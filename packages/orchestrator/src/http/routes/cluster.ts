@@ -1,0 +1,13 @@
+/** /api/cluster: the nodes with what they have and what is used of it. Deployments and ranks: /api/models. @module */
+import type { FastifyPluginAsync } from 'fastify';
+import type { Gateway } from '../../cluster-client/gateway.js';
+
+export interface ClusterRouteParts {
+  readonly gateway: Gateway;
+}
+
+export function clusterRoutes({ gateway }: ClusterRouteParts): FastifyPluginAsync {
+  return async (app) => {
+    app.get('/api/cluster', async () => gateway.describe());
+  };
+}

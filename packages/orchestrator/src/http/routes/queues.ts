@@ -1,0 +1,95 @@
+/** /api/queues and /api/changes: the overview of all queues, draining one, and every job's steps as they happen. @module */
+import { Readable } from 'node:stream';
+import type { FastifyPluginAsync } from 'fastify';
+import { z } from 'zod';
+import type { Queues } from '../../jobs/queues.js';
+import type { Change, ChangeFeed } from '../../live/change-feed.js';
+import type { QueueView } from '../../live/queue-view.js';
+import type { Controller } from '../../placement/controller.js';
+import { parseRequest } from '../parse-request.js';
+
+export interface QueueRouteParts {
+  readonly queues: Queues;
+  readonly queueView: QueueView;
+  readonly changes: ChangeFeed;
+  readonly controller: Controller;
+}
+
+const BATCH_MS = 200;
+const ALIVE_MS = 15_000;
+
+const byName = z.object({ name: z.string().min(1).max(128) });
+const overviewQuery = z.object({ minutes: z.coerce.number().int().min(1).max(1440).default(60) });
+const drainBody = z.strictObject({ draining: z.boolean() });
+const lastEventId = z
+  .string()
+  .regex(/^\d+-\d+$/, 'not a cursor of a change')
+  .optional();
+
+export function queueRoutes({ queues, queueView, changes, controller }: QueueRouteParts): FastifyPluginAsync {
+  return async (app) => {
+    app.get('/api/queues', async (request) => {
+      const { minutes } = parseRequest(overviewQuery, request.query);
+      return { queues: await queueView.overview(minutes) };
+    });
+
+    app.post('/api/queues/:name/drain', async (request) => {
+      const { name } = parseRequest(byName, request.params);
+      const { draining } = parseRequest(drainBody, request.body);
+      controller.get(name);
+      await queues.drainInto(name, draining);
+      return queues.counts(name);
+    });
+
+    app.get('/api/changes', async (request, reply) => {
+      const cursor = parseRequest(lastEventId, request.headers['last-event-id']);
+      const stream = new Readable({ read: () => undefined });
+      const stop = await tell(stream, changes, controller, cursor);
+      request.raw.once('close', stop);
+      void reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
+      return reply.send(stream);
+    });
+  };
+}
+
+const entry = (event: string, data: unknown, id?: string): string =>
+  `${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+
+/** What was missed, then what happens, a few times a second at most. */
+async function tell(
+  stream: Readable,
+  changes: ChangeFeed,
+  controller: Controller,
+  cursor: string | undefined,
+): Promise<() => void> {
+  let waiting: Change[] = [];
+  const silence = changes.listen((news) => void waiting.push(...news));
+  const missed = cursor === undefined ? [] : await changes.since(cursor);
+  const now = await changes.now();
+  if (missed === undefined) stream.push(entry('reset', {}, now));
+  else if (missed.length > 0) stream.push(entry('jobs', missed, missed.at(-1)!.cursor));
+  else stream.push(entry('ready', {}, now));
+  const told = new Set((missed ?? []).map((change) => change.cursor));
+  let deployed = signature(controller);
+  const batches = setInterval(() => {
+    const news = waiting.filter((change) => !told.delete(change.cursor));
+    waiting = [];
+    if (news.length > 0) stream.push(entry('jobs', news, news.at(-1)!.cursor));
+    const present = signature(controller);
+    if (present !== deployed) stream.push(entry('deployments', {}));
+    deployed = present;
+  }, BATCH_MS);
+  const alive = setInterval(() => stream.push(': alive\n\n'), ALIVE_MS);
+  return () => {
+    clearInterval(batches);
+    clearInterval(alive);
+    silence();
+    stream.push(null);
+  };
+}
+
+const signature = (controller: Controller): string =>
+  controller
+    .list()
+    .map(({ spec, updatedAt, status }) => `${spec.name} ${updatedAt} ${status}`)
+    .join('\n');
