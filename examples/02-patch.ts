@@ -1,5 +1,7 @@
 /** Activation patching: the residual stream of one prompt, put into another, flips the model's answer. */
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
+import { toSvg, toTerminal } from './heatmap.js';
+import { script } from './script.js';
 
 const SUBJECT = 3; // "The capital of <country> is"
 
@@ -30,3 +32,16 @@ def edit(current_module, inputs, save_ctx, modules):
   });
   return job.result();
 }
+
+script(import.meta.url, async (pb, model) => {
+  const { runs } = await flipAnswer(pb, model);
+  const answers = ['france', 'italy', 'patched'].map((run) => runs[run]!.topK![0]![0]!);
+  const map = {
+    title: 'The capital of ... is: most probable answer and its probability',
+    rows: ['answer'],
+    columns: ['France', 'Italy', 'Italy, patched'],
+    values: [answers.map(({ probability }) => probability)],
+    labels: [answers.map(({ token, probability }) => `${token.trim()} ${probability.toFixed(2)}`)],
+  };
+  return { text: toTerminal(map, process.stdout.isTTY), pictures: { patch: toSvg(map) } };
+});

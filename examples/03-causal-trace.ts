@@ -1,6 +1,7 @@
 /** Causal tracing: at which layer and position does the clean run's residual bring the right answer back? One job. */
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
-import type { Heatmap } from './heatmap.js';
+import { toSvg, toTerminal, type Heatmap } from './heatmap.js';
+import { script } from './script.js';
 
 const CLEAN = 'The capital of France is';
 const CORRUPT = 'The capital of Italy is';
@@ -77,3 +78,8 @@ export async function causalTrace(pb: Patchbay, model: string, layers: number): 
   };
   return { result, map };
 }
+
+script(import.meta.url, async (pb, model) => {
+  const { map } = await causalTrace(pb, model, 4);
+  return { text: toTerminal(map, process.stdout.isTTY), pictures: { 'causal-trace': toSvg(map) } };
+});

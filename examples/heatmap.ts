@@ -6,6 +6,8 @@ export interface Heatmap {
   readonly columns: readonly string[];
   /** One list per row; 0 is white, 1 the full colour, values outside are cut. */
   readonly values: readonly (readonly number[])[];
+  /** What stands in the cells instead of the numbers. */
+  readonly labels?: readonly (readonly string[])[];
 }
 
 type Rgb = readonly [number, number, number];
@@ -30,18 +32,18 @@ function label(value: number): string {
 /** Text for a terminal; plain numbers when `colours` is false. */
 export function toTerminal(map: Heatmap, colours: boolean): string {
   const margin = Math.max(...map.rows.map((row) => row.length));
-  const width = Math.max(7, ...map.columns.map((column) => column.length + 2));
-  const cell = (value: number): string => {
-    const text = label(value)
-      .padStart(width - 2)
-      .padEnd(width);
+  const words = [...map.columns, ...(map.labels ?? []).flat()];
+  const width = Math.max(7, ...words.map((word) => word.length + 2));
+  const cell = (value: number, word: string | undefined): string => {
+    const text = (word ?? label(value)).padStart(width - 2).padEnd(width);
     if (!colours) return text;
     return `\u001b[48;2;${colour(value).join(';')}m\u001b[38;2;${ink(value).join(';')}m${text}\u001b[0m`;
   };
   const header =
     ' '.repeat(margin + 2) + map.columns.map((column) => column.padStart(width - 1).padEnd(width)).join('');
   const lines = map.values.map(
-    (row, index) => `${(map.rows[index] ?? '').padStart(margin)}  ${row.map(cell).join('')}`,
+    (row, index) =>
+      `${(map.rows[index] ?? '').padStart(margin)}  ${row.map((value, column) => cell(value, map.labels?.[index]?.[column])).join('')}`,
   );
   return [map.title, header, ...lines].join('\n');
 }
@@ -64,7 +66,7 @@ export function toSvg(map: Heatmap): string {
         text(
           x + width / 2 - 1,
           y + height / 2 + 4,
-          label(value),
+          map.labels?.[r]?.[c] ?? label(value),
           `text-anchor="middle" fill="rgb(${ink(value).join(',')})"`,
         )
       );
