@@ -24,6 +24,7 @@ from patchbay_worker.hooks.attach import Active, attached
 from patchbay_worker.hooks.capture import CaptureLog
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.scope import Rows, RunScope
+from patchbay_worker.sharding.fsdp import free_weights
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -78,6 +79,7 @@ def with_hooks(
     with torch.set_grad_enabled(differentiated), attached(own, scope) as active:
         body(scope, output)
     captures.finish()
+    free_weights(job.loaded.model)
     output.forward_ms = (time.perf_counter() - started) * 1e3
     _close(active, output, captures)
     bring_home(job.world, output)
