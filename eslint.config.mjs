@@ -5,6 +5,7 @@ import tseslint from 'typescript-eslint';
 
 // cli -> sdk -> protocol <- orchestrator
 const MAY_IMPORT = {
+  charts: [],
   protocol: [],
   sdk: ['protocol'],
   orchestrator: ['protocol'],
@@ -60,7 +61,7 @@ export default tseslint.config(
     files: ['packages/*/src/**/*.ts', 'scripts/**/*.ts'],
     rules: { 'max-lines-per-function': ['error', { max: 60, skipBlankLines: true, skipComments: true }] },
   },
-  { files: ['packages/{protocol,sdk,orchestrator}/src/**/*.ts'], rules: { 'no-console': 'error' } },
+  { files: ['packages/{charts,protocol,sdk,orchestrator}/src/**/*.ts'], rules: { 'no-console': 'error' } },
   ...Object.keys(MAY_IMPORT).map(boundary),
   {
     files: ['**/test/**/*.ts', 'tests/**/*.ts'],

@@ -1,6 +1,6 @@
 /** FlexModel's own example on a sharded module: singular values of an activation, a threshold, a trainable projection. */
+import { lineChart, toSvg } from '@patchbay/charts';
 import { HookFunction, linear, type JobResult, type Patchbay } from '@patchbay/sdk';
-import { linesToSvg } from './lines.js';
 import { script } from './script.js';
 
 export async function editShardedModule(pb: Patchbay, model: string): Promise<JobResult> {
@@ -35,6 +35,6 @@ script(import.meta.url, async (pb, model) => {
     `"The capital of France is" ->${answer('clean')}; edited ->${answer('edited')}`,
   ];
   const title = 'Singular values of the gate of layer 2';
-  const picture = linesToSvg({ title, x: values.map((_, index) => index + 1), series: { 'all 512 columns': values } });
-  return { text: lines.join('\n'), pictures: { 'singular-values': picture } };
+  const picture = lineChart({ title, series: [{ name: 'all 512 columns', y: values }], xTitle: 'index' });
+  return { text: lines.join('\n'), pictures: { 'singular-values': toSvg(picture) } };
 });

@@ -1,7 +1,7 @@
 /** Activation patching: the residual stream of one prompt, put into another, flips the model's answer. */
+import { toSvg, tokenGrid } from '@patchbay/charts';
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
-import { toSvg, toTerminal } from './heatmap.js';
-import { script } from './script.js';
+import { script, wordGrid } from './script.js';
 
 const SUBJECT = 3; // "The capital of <country> is"
 
@@ -40,8 +40,7 @@ script(import.meta.url, async (pb, model) => {
     title: 'The capital of ... is: most probable answer and its probability',
     rows: ['answer'],
     columns: ['France', 'Italy', 'Italy, patched'],
-    values: [answers.map(({ probability }) => probability)],
-    labels: [answers.map(({ token, probability }) => `${token.trim()} ${probability.toFixed(2)}`)],
+    cells: [answers.map(({ token, probability }) => ({ token, value: probability }))],
   };
-  return { text: toTerminal(map, process.stdout.isTTY), pictures: { patch: toSvg(map) } };
+  return { text: wordGrid(map), pictures: { patch: toSvg(tokenGrid(map)) } };
 });

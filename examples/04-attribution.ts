@@ -1,8 +1,8 @@
 /** Attribution patching: how much each position of each layer matters for an answer, from one backward pass per prompt. */
+import { heatmap, toSvg, toTerminal } from '@patchbay/charts';
 import type { Patchbay, Tensor } from '@patchbay/sdk';
 import { causalTrace } from './03-causal-trace.js';
-import { toSvg, toTerminal, type Heatmap } from './heatmap.js';
-import { script } from './script.js';
+import { script, type Grid } from './script.js';
 
 export interface Attribution {
   readonly tokens: readonly string[];
@@ -56,8 +56,8 @@ export async function attribute(
 }
 
 export interface Checked {
-  readonly estimated: Heatmap;
-  readonly patched: Heatmap;
+  readonly estimated: Grid;
+  readonly patched: Grid;
   /** Pearson's, over all layers and positions. */
   readonly correlation: number;
 }
@@ -96,6 +96,6 @@ script(import.meta.url, async (pb, model) => {
   const text = [estimated, patched].map((map) => toTerminal(map, process.stdout.isTTY)).join('\n\n');
   return {
     text: `${text}\n\ncorrelation ${correlation.toFixed(3)}`,
-    pictures: { attribution: toSvg(estimated), 'attribution-patched': toSvg(patched) },
+    pictures: { attribution: toSvg(heatmap(estimated)), 'attribution-patched': toSvg(heatmap(patched)) },
   };
 });

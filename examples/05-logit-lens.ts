@@ -2,9 +2,9 @@
  * Logit lens: what the model would answer if it stopped after a layer. The residual stream of that layer is put into
  * the output of the last one, so that the model's own final norm and head read it; no weight leaves the workers.
  */
+import { toSvg, tokenGrid } from '@patchbay/charts';
 import { HookFunction, type Patchbay } from '@patchbay/sdk';
-import { toSvg, toTerminal } from './heatmap.js';
-import { script } from './script.js';
+import { script, wordGrid } from './script.js';
 
 const PROMPT = 'The capital of France is';
 
@@ -59,8 +59,7 @@ script(import.meta.url, async (pb, model) => {
     title: `Logit lens of "${PROMPT}": the next token after each layer, and its probability`,
     rows: cells.map((_, layer) => `layer ${layer}`),
     columns,
-    values: cells.map((row) => row.map(({ probability }) => probability)),
-    labels: cells.map((row) => row.map(({ token }) => token.trim())),
+    cells: cells.map((row) => row.map(({ token, probability }) => ({ token, value: probability }))),
   };
-  return { text: toTerminal(map, process.stdout.isTTY), pictures: { 'logit-lens': toSvg(map) } };
+  return { text: wordGrid(map), pictures: { 'logit-lens': toSvg(tokenGrid(map)) } };
 });

@@ -1,7 +1,7 @@
 /** A steering vector, the difference of two means: asked for the language, the model generates the capital. */
+import { toSvg, tokenGrid } from '@patchbay/charts';
 import { HookFunction, type Patchbay } from '@patchbay/sdk';
-import { toSvg, toTerminal } from './heatmap.js';
-import { script } from './script.js';
+import { script, wordGrid } from './script.js';
 
 const LAYER = 'model.layers.2';
 /** The vector is made from these countries and tried on others. */
@@ -75,8 +75,9 @@ script(import.meta.url, async (pb, model) => {
     title: 'After "The language of ... is", by strength of the vector (capital - language)',
     rows: steered.map(({ strength }) => String(strength)),
     columns: TRIED_ON,
-    values: steered.map(({ texts }) => texts.map((text, index) => (text === plain[index] ? 0.1 : 0.8))),
-    labels: steered.map(({ texts }) => texts.map((text) => text.trim())),
+    cells: steered.map(({ texts }) =>
+      texts.map((token, index) => ({ token, value: token === plain[index] ? 0.1 : 0.8 })),
+    ),
   };
-  return { text: toTerminal(map, process.stdout.isTTY), pictures: { steering: toSvg(map) } };
+  return { text: wordGrid(map), pictures: { steering: toSvg(tokenGrid(map)) } };
 });

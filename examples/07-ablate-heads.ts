@@ -1,7 +1,7 @@
 /** Ablation: each attention head in turn is set to zero. Which ones does the model need to name capitals? */
+import { heatmap, toSvg, toTerminal } from '@patchbay/charts';
 import { HookFunction, type Patchbay } from '@patchbay/sdk';
-import { toSvg, toTerminal, type Heatmap } from './heatmap.js';
-import { script } from './script.js';
+import { script, type Grid } from './script.js';
 
 const [LAYERS, HEADS, WIDTH] = [4, 8, 16];
 const FACTS: Readonly<Record<string, string>> = {
@@ -25,7 +25,7 @@ def edit(current_module, inputs, save_ctx, modules):
   });
 
 /** Mean probability of the right capital that is lost without the head: [layer][head]. */
-export async function ablateHeads(pb: Patchbay, model: string): Promise<Heatmap> {
+export async function ablateHeads(pb: Patchbay, model: string): Promise<Grid> {
   const inputs = { text: Object.keys(FACTS).map((country) => `The capital of ${country} is`) };
   const grid = Array.from({ length: LAYERS }, (_, layer) =>
     Array.from({ length: HEADS }, (_, head) => ({ layer, head })),
@@ -59,5 +59,5 @@ export async function ablateHeads(pb: Patchbay, model: string): Promise<Heatmap>
 
 script(import.meta.url, async (pb, model) => {
   const map = await ablateHeads(pb, model);
-  return { text: toTerminal(map, process.stdout.isTTY), pictures: { 'ablate-heads': toSvg(map) } };
+  return { text: toTerminal(map, process.stdout.isTTY), pictures: { 'ablate-heads': toSvg(heatmap(map)) } };
 });

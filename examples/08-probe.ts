@@ -2,8 +2,8 @@
  * Linear probes, trained inside the hook: can the continent be read from the residual stream after each layer? The
  * countries that a probe was trained on say little (it can learn them by heart); those that it never saw, everything.
  */
+import { lineChart, toSvg } from '@patchbay/charts';
 import { HookFunction, linear, type Patchbay } from '@patchbay/sdk';
-import { linesToSvg } from './lines.js';
 import { script } from './script.js';
 
 const [LAYERS, WIDTH, STEPS] = [4, 128, 150];
@@ -98,10 +98,14 @@ script(import.meta.url, async (pb, model) => {
     ({ layer, seen, unseen }) =>
       `layer ${layer}: right for ${(seen * 100).toFixed(0)} % of the countries it was trained on, ${(unseen * 100).toFixed(0)} % of others`,
   );
-  const picture = linesToSvg({
+  const picture = lineChart({
     title: 'Continent read from the last token by a linear probe',
-    x: scores.map(({ layer }) => `layer ${layer}`),
-    series: { 'trained on': scores.map(({ seen }) => seen), 'never seen': scores.map(({ unseen }) => unseen) },
+    series: [
+      { name: 'trained on', y: scores.map(({ seen }) => seen) },
+      { name: 'never seen', y: scores.map(({ unseen }) => unseen) },
+    ],
+    xTitle: 'layer',
+    yTitle: 'share that is right',
   });
-  return { text: lines.join('\n'), pictures: { probe: picture } };
+  return { text: lines.join('\n'), pictures: { probe: toSvg(picture) } };
 });

@@ -1,6 +1,6 @@
 /** A low-rank adapter in a hook, trained through the frozen, sharded model: it moves one capital and leaves the others. */
+import { lineChart, toSvg } from '@patchbay/charts';
 import { HookFunction, lowRank, type Patchbay } from '@patchbay/sdk';
-import { linesToSvg } from './lines.js';
 import { script } from './script.js';
 
 const STEPS = 40;
@@ -70,10 +70,6 @@ script(import.meta.url, async (pb, model) => {
     ([country, { before, after }]) => `${country.padEnd(8)}${before.padEnd(10)}->${after}`,
   );
   const shapes = Object.entries(parameters).map(([name, shape]) => `${name} ${JSON.stringify(shape)}`);
-  const picture = linesToSvg({
-    title: 'Loss of the adapter',
-    x: losses.map((_, step) => step),
-    series: { loss: losses },
-  });
-  return { text: [...lines, `trained: ${shapes.join(', ')}`].join('\n'), pictures: { adapter: picture } };
+  const picture = lineChart({ title: 'Loss of the adapter', series: [{ name: 'loss', y: losses }], xTitle: 'step' });
+  return { text: [...lines, `trained: ${shapes.join(', ')}`].join('\n'), pictures: { adapter: toSvg(picture) } };
 });

@@ -1,7 +1,7 @@
 /** Parameters of a sharded model, whole: which rank holds what, and how strongly each head writes to the residual stream. */
+import { heatmap, toSvg, toTerminal } from '@patchbay/charts';
 import type { Patchbay } from '@patchbay/sdk';
-import { toSvg, toTerminal, type Heatmap } from './heatmap.js';
-import { script } from './script.js';
+import { script, type Grid } from './script.js';
 
 const [LAYERS, HEADS] = [4, 8];
 const output = (layer: number): string => `model.layers.${layer}.self_attn.o_proj.weight`;
@@ -9,7 +9,7 @@ const output = (layer: number): string => `model.layers.${layer}.self_attn.o_pro
 export interface Inspected {
   readonly shapes: Readonly<Record<string, readonly number[]>>;
   /** Norm of each head's columns of o_proj, relative to the largest. */
-  readonly map: Heatmap;
+  readonly map: Grid;
 }
 
 export async function headNorms(pb: Patchbay, model: string): Promise<Inspected> {
@@ -46,6 +46,6 @@ script(import.meta.url, async (pb, model) => {
   );
   return {
     text: [...lines, '', toTerminal(map, process.stdout.isTTY)].join('\n'),
-    pictures: { parameters: toSvg(map) },
+    pictures: { parameters: toSvg(heatmap(map)) },
   };
 });

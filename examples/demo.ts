@@ -1,11 +1,11 @@
 /** `npm run demo`: starts a local stack with a small trained model on two ranks and does the main job three times. */
 import { mkdir, writeFile } from 'node:fs/promises';
+import { heatmap, toSvg, toTerminal } from '@patchbay/charts';
 import { startStack } from '@patchbay/cli/stack';
 import { Patchbay, type JobResult } from '@patchbay/sdk';
 import { editShardedModule } from './01-edit.js';
 import { flipAnswer } from './02-patch.js';
 import { causalTrace } from './03-causal-trace.js';
-import { toSvg, toTerminal } from './heatmap.js';
 
 const OUT = 'out/demo';
 const MODEL = 'tiny-facts';
@@ -66,7 +66,7 @@ jobs['patch'] = report('job', patched);
 say('\n(c) Causal tracing: which layer and position carry the answer?');
 const { result, map } = await causalTrace(pb, MODEL, LAYERS);
 say(toTerminal(map, process.stdout.isTTY));
-await writeFile(`${OUT}/causal-trace.svg`, toSvg(map));
+await writeFile(`${OUT}/causal-trace.svg`, toSvg(heatmap(map)));
 jobs['trace'] = report('job', result);
 
 const summary = {

@@ -2,11 +2,19 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { Heatmap, TokenGrid } from '@patchbay/charts';
 import { startStack } from '@patchbay/cli/stack';
 import { Patchbay, isPatchbayError } from '@patchbay/sdk';
 
 const MODEL = 'tiny-facts';
 const OUT = 'out/examples';
+
+/** A heat map with names at both sides, in plain arrays. */
+export interface Grid extends Heatmap {
+  readonly rows: readonly string[];
+  readonly columns: readonly string[];
+  readonly values: readonly (readonly number[])[];
+}
 
 /** What an example has to show. */
 export interface Shown {
@@ -18,6 +26,16 @@ export interface Shown {
 type Show = (pb: Patchbay, model: string) => Promise<Shown>;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+/** A grid of words for the terminal. */
+export function wordGrid({ title, rows, columns, cells }: TokenGrid): string {
+  const words = cells.map((row) => row.map(({ token }) => token.trim()));
+  const width = Math.max(...[...columns, ...words.flat()].map((word) => word.length)) + 2;
+  const margin = Math.max(...rows.map((row) => row.length));
+  const line = (name: string, row: readonly string[]): string =>
+    name.padStart(margin) + row.map((word) => word.padStart(width)).join('');
+  return [title, line('', columns), ...words.map((row, index) => line(rows[index] ?? '', row))].join('\n');
+}
 
 async function isDeployed(pb: Patchbay): Promise<boolean> {
   try {
