@@ -9,7 +9,7 @@ const MAY_IMPORT = {
   protocol: [],
   sdk: ['protocol'],
   orchestrator: ['protocol'],
-  cli: ['sdk', 'protocol'],
+  cli: ['sdk', 'protocol', 'charts'],
 };
 
 /** Neither by package name nor by a path that leaves the own package. */

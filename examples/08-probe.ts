@@ -6,7 +6,7 @@ import { lineChart, toSvg } from '@patchbay/charts';
 import { HookFunction, linear, type Patchbay } from '@patchbay/sdk';
 import { script } from './script.js';
 
-const [LAYERS, WIDTH, STEPS] = [4, 128, 150];
+const [LAYERS, WIDTH, STEPS] = [4, 128, 60];
 const COUNTRIES: Readonly<Record<string, readonly [seen: string, unseen: string]>> = {
   Europe: ['France Germany Italy Spain Portugal Greece Austria Finland Estonia Poland Hungary Sweden Norway Serbia', 'Ireland Latvia Croatia Denmark Romania Ukraine'],
   Asia: ['Japan China Thailand Vietnam Nepal Bangladesh Iran Iraq Jordan Qatar', 'Mongolia Lebanon Syria Armenia Laos'],
@@ -61,7 +61,7 @@ def edit(current_module, inputs, save_ctx, modules):
         inputs: { text: seen.text },
         hooks: [probe],
         steps: STEPS,
-        optimizer: { kind: 'adamw', lr: 0.01, weightDecay: 0.1 },
+        optimizer: { kind: 'adamw', lr: 0.03, weightDecay: 0.1 },
         loss: {
           kind: 'python',
           source: `

@@ -1,5 +1,5 @@
 /** `patchbay run` and its two halves, `submit` and `result`. @module */
-import { isPatchbayError } from '@patchbay/protocol';
+import { isPatchbayError, type JobEvent } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, positional, text } from '../define-command.js';
@@ -30,6 +30,13 @@ async function finish(job: JobHandle, dir: string | undefined, output: Output, s
   output.data({ ...result.json, files }, () => resultSummary(result.json));
 }
 
+function showEvent(output: Output, event: JobEvent): void {
+  if (event.type === 'token') return;
+  if (event.type !== 'progress') return output.progress(eventLine(event));
+  const note = event.loss == null ? '' : `loss ${event.loss.toPrecision(6)}`;
+  output.bar(event.run, event.done, event.total, note);
+}
+
 export const run = defineCommand({
   name: 'run',
   summary: 'Submit a job, follow it and write its result files',
@@ -44,7 +51,7 @@ export const run = defineCommand({
     });
     output.progress(`submitted ${job.id}`);
     try {
-      for await (const event of job.events({ signal })) if (event.type !== 'token') output.progress(eventLine(event));
+      for await (const event of job.events({ signal })) showEvent(output, event);
       await finish(job, args.out, output, signal);
     } catch (problem) {
       if (signal.aborted)
