@@ -10,6 +10,7 @@ const MAY_IMPORT = {
   sdk: ['protocol'],
   orchestrator: ['protocol'],
   cli: ['sdk', 'protocol', 'charts'],
+  testing: ['cli', 'sdk'],
 };
 
 /** Neither by package name nor by a path that leaves the own package. */
