@@ -21,6 +21,7 @@ import { CATALOGUE } from '../packages/protocol/src/error-catalogue.js';
 import { errorJson } from '../packages/protocol/src/errors.js';
 import { jobDocument } from '../packages/protocol/src/job.js';
 import { jobResult } from '../packages/protocol/src/result.js';
+import { cliPage } from './cli-page.js';
 import { jobDocumentPage } from './job-document.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -111,7 +112,8 @@ function compiled(): Map<string, string> {
 
 const check = process.argv.includes('--check');
 const stale: string[] = [];
-for (const [path, content] of new Map([...printed(), ...compiled()])) {
+const pages: [string, string][] = [['docs/reference/cli.md', await cliPage()]];
+for (const [path, content] of new Map([...printed(), ...pages, ...compiled()])) {
   const file = join(root, path);
   if (existsSync(file) && readFileSync(file, 'utf8') === content) continue;
   stale.push(path);

@@ -36,8 +36,7 @@ describe('publishing', function () {
         assert.ok(inside.includes(needed), `${name}: no ${needed}`);
       const odd = inside.filter(
         (file) =>
-          /^(test|src|node_modules)\/|\.tsbuildinfo$|\.test\.|__pycache__/.test(file) &&
-          !file.startsWith('starter/'),
+          /^(test|src|node_modules)\/|\.tsbuildinfo$|\.test\.|__pycache__/.test(file) && !file.startsWith('starter/'),
       );
       assert.deepEqual(odd, [], name);
       const manifest = execFileSync('tar', ['-xzOf', tarball, 'package/package.json'], { encoding: 'utf8' });
