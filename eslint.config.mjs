@@ -9,8 +9,9 @@ const MAY_IMPORT = {
   protocol: [],
   sdk: ['protocol'],
   orchestrator: ['protocol'],
-  cli: ['sdk', 'protocol'],
+  cli: ['sdk', 'protocol', 'charts'],
   dashboard: ['charts', 'sdk', 'protocol'],
+  testing: ['cli', 'sdk'],
 };
 
 /** Neither by package name nor by a path that leaves the own package. */

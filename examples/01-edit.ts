@@ -1,5 +1,7 @@
 /** FlexModel's own example on a sharded module: singular values of an activation, a threshold, a trainable projection. */
+import { lineChart, toSvg } from '@patchbay/charts';
 import { HookFunction, linear, type JobResult, type Patchbay } from '@patchbay/sdk';
+import { script } from './script.js';
 
 export async function editShardedModule(pb: Patchbay, model: string): Promise<JobResult> {
   const hook = new HookFunction({
@@ -23,3 +25,16 @@ def edit(current_module, inputs, save_ctx, modules):
   });
   return job.result();
 }
+
+script(import.meta.url, async (pb, model) => {
+  const result = await editShardedModule(pb, model);
+  const values = [...result.saveCtx.tensor('activation_singular_values').toFloat32()];
+  const answer = (run: string): string => result.runs[run]!.topK![0]![0]!.token;
+  const lines = [
+    `singular values: ${values.map((value) => value.toFixed(2)).join(' ')}`,
+    `"The capital of France is" ->${answer('clean')}; edited ->${answer('edited')}`,
+  ];
+  const title = 'Singular values of the gate of layer 2';
+  const picture = lineChart({ title, series: [{ name: 'all 512 columns', y: values }], xTitle: 'index' });
+  return { text: lines.join('\n'), pictures: { 'singular-values': toSvg(picture) } };
+});

@@ -1,5 +1,7 @@
 /** Activation patching: the residual stream of one prompt, put into another, flips the model's answer. */
+import { toSvg, tokenGrid } from '@patchbay/charts';
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
+import { script, wordGrid } from './script.js';
 
 const SUBJECT = 3; // "The capital of <country> is"
 
@@ -30,3 +32,15 @@ def edit(current_module, inputs, save_ctx, modules):
   });
   return job.result();
 }
+
+script(import.meta.url, async (pb, model) => {
+  const { runs } = await flipAnswer(pb, model);
+  const answers = ['france', 'italy', 'patched'].map((run) => runs[run]!.topK![0]![0]!);
+  const map = {
+    title: 'The capital of ... is: most probable answer and its probability',
+    rows: ['answer'],
+    columns: ['France', 'Italy', 'Italy, patched'],
+    cells: [answers.map(({ token, probability }) => ({ token, value: probability }))],
+  };
+  return { text: wordGrid(map), pictures: { patch: toSvg(tokenGrid(map)) } };
+});

@@ -1,6 +1,7 @@
 /** Causal tracing: at which layer and position does the clean run's residual bring the right answer back? One job. */
+import { heatmap, toSvg, toTerminal } from '@patchbay/charts';
 import { HookFunction, type JobResult, type Patchbay } from '@patchbay/sdk';
-import type { Heatmap } from '@patchbay/charts';
+import { script, type Grid } from './script.js';
 
 const CLEAN = 'The capital of France is';
 const CORRUPT = 'The capital of Italy is';
@@ -31,7 +32,7 @@ def edit(current_module, inputs, save_ctx, modules):
 
 export interface Trace {
   readonly result: JobResult;
-  readonly map: Heatmap;
+  readonly map: Grid;
 }
 
 /** Share of the clean answer's logit lead that each (layer, position) restores: 0 = as corrupted, 1 = as clean. */
@@ -77,3 +78,8 @@ export async function causalTrace(pb: Patchbay, model: string, layers: number): 
   };
   return { result, map };
 }
+
+script(import.meta.url, async (pb, model) => {
+  const { map } = await causalTrace(pb, model, 4);
+  return { text: toTerminal(map, process.stdout.isTTY), pictures: { 'causal-trace': toSvg(heatmap(map)) } };
+});

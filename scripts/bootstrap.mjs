@@ -14,7 +14,7 @@ import { createProgress, SetupError } from './setup/progress.mjs';
 import { run } from './setup/run.mjs';
 
 const MINIMUM_NODE = [20, 19];
-const BUILT = ['packages/charts', 'packages/sdk', 'packages/orchestrator', 'packages/cli'];
+const BUILT = ['packages/charts', 'packages/sdk', 'packages/orchestrator', 'packages/cli', 'packages/testing'];
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dev = process.argv.includes('--dev');
 const unknown = process.argv.slice(2).filter((argument) => argument !== '--dev');

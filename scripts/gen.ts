@@ -21,6 +21,7 @@ import { CATALOGUE } from '../packages/protocol/src/error-catalogue.js';
 import { errorJson } from '../packages/protocol/src/errors.js';
 import { jobDocument } from '../packages/protocol/src/job.js';
 import { jobResult } from '../packages/protocol/src/result.js';
+import { cliPage } from './cli-page.js';
 import { grafanaDashboard } from './grafana-dashboard.js';
 import { jobDocumentPage } from './job-document.js';
 import { metricsPage } from './metrics-page.js';
@@ -115,7 +116,8 @@ function compiled(): Map<string, string> {
 
 const check = process.argv.includes('--check');
 const stale: string[] = [];
-for (const [path, content] of new Map([...printed(), ...compiled()])) {
+const pages: [string, string][] = [['docs/reference/cli.md', await cliPage()]];
+for (const [path, content] of new Map([...printed(), ...pages, ...compiled()])) {
   const file = join(root, path);
   if (existsSync(file) && readFileSync(file, 'utf8') === content) continue;
   stale.push(path);

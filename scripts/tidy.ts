@@ -3,7 +3,7 @@
  * `npm run lint`. An exception needs a reason, and one that is not needed any more is an error too.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -158,6 +158,43 @@ function addressInLockFile(): Finding[] {
     .map((path) => ({ rule: 'lock-address', path, message: 'a lock file names an address' }));
 }
 
+/** One version for everything, and it has a section in the change log, as has what comes next. */
+function versions(): Finding[] {
+  const rule = 'version';
+  const read = (path: string): string => readFileSync(join(root, path), 'utf8');
+  const { version } = JSON.parse(read('package.json')) as { version: string };
+  const manifests = readdirSync(join(root, 'packages'))
+    .map((name) => `packages/${name}/package.json`)
+    .filter((path) => existsSync(join(root, path)));
+  const declared = [
+    ...manifests.map((path) => ({ path, found: (JSON.parse(read(path)) as { version: string }).version })),
+    {
+      path: 'packages/worker-py/pyproject.toml',
+      found: /^version = "(.*)"$/m.exec(read('packages/worker-py/pyproject.toml'))?.[1],
+    },
+  ];
+  const different = declared.filter(({ found }) => found !== version);
+  const log = read('CHANGELOG.md');
+  const unreleased = /^## \[Unreleased\]\n([^]*?)(?=^## \[|$(?![^]))/m.exec(log)?.[1] ?? '';
+  const released = log.includes(`## [${version}]`);
+  return [
+    ...different.map(({ path, found }) => ({
+      rule,
+      path,
+      message: `${found} is not ${version}, the version of package.json`,
+    })),
+    ...(released || /^- /m.test(unreleased)
+      ? []
+      : [
+          {
+            rule,
+            path: 'CHANGELOG.md',
+            message: `nothing is said of ${version}, neither under it nor under Unreleased`,
+          },
+        ]),
+  ];
+}
+
 function sourceFiles(): SourceFile[] {
   const listed = execFileSync(
     'git',
@@ -175,7 +212,7 @@ function sourceFiles(): SourceFile[] {
 function main(): void {
   const files = sourceFiles();
   const rules: Rule[] = [tooLong, crowdedFolder, vagueName, deepFolder, noHeader, marker, reserved, longFunction];
-  const all = [...rules.flatMap((rule) => rule(files)), ...addressInLockFile()];
+  const all = [...rules.flatMap((rule) => rule(files)), ...addressInLockFile(), ...versions()];
   const keys = new Set(all.map(({ rule, path }) => `${rule} ${path}`));
   const shown = all.filter(({ rule, path }) => EXCEPTIONS[`${rule} ${path}`] === undefined);
   for (const { rule, path, message } of shown) process.stdout.write(`${path}: ${message} [${rule}]\n`);

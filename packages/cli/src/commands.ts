@@ -16,6 +16,10 @@ const LOADERS: Readonly<Record<string, () => Promise<Command>>> = {
   job: async () => (await import('./commands/jobs.js')).job,
   logs: async () => (await import('./commands/follow.js')).logs,
   events: async () => (await import('./commands/follow.js')).events,
+  show: async () => (await import('./commands/show.js')).show,
+  top: async () => (await import('./commands/top.js')).top,
+  completion: async () => (await import('./commands/completion.js')).completion,
+  init: async () => (await import('./commands/init.js')).init,
   cancel: async () => (await import('./commands/jobs.js')).cancel,
 };
 

@@ -2,7 +2,16 @@
 import { CATALOGUE, type PatchbayError } from '@patchbay/protocol';
 import pc from 'picocolors';
 
+const BAR_WIDTH = 30;
+
+const isTerminal = (stream: NodeJS.WritableStream): boolean => 'isTTY' in stream && stream.isTTY === true;
+
+/** Whether stdout takes colours: a terminal, and nobody said NO_COLOR. */
+export const coloured = (): boolean => isTerminal(process.stdout) && pc.isColorSupported;
+
 export class Output {
+  #barOpen = false;
+
   constructor(
     readonly json: boolean,
     private readonly stdout: NodeJS.WritableStream = process.stdout,
@@ -21,7 +30,27 @@ export class Output {
   }
 
   progress(text: string): void {
+    this.#endBar();
     this.stderr.write(`${text}\n`);
+  }
+
+  /** Long work: a bar that is drawn over itself on a terminal, elsewhere one line at its end. */
+  bar(label: string, done: number, total: number, note = ''): void {
+    const finished = done >= total;
+    if (!isTerminal(this.stderr)) {
+      if (finished) this.progress(`${label} ${done}/${total} ${note}`.trimEnd());
+      return;
+    }
+    const filled = Math.round((Math.min(done, total) / Math.max(1, total)) * BAR_WIDTH);
+    const drawn = `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}`;
+    this.stderr.write(`\r\u001b[K${label} ${drawn} ${done}/${total} ${note}`.trimEnd());
+    this.#barOpen = true;
+    if (finished) this.#endBar();
+  }
+
+  #endBar(): void {
+    if (this.#barOpen) this.stderr.write('\n');
+    this.#barOpen = false;
   }
 
   /** Message, place and fix for people; with `--json` also the one error object on stdout. */

@@ -56,6 +56,15 @@ function describe(program: Program, command: Command, run: (given: Record<string
   });
 }
 
+/** Long options of a command, as its help has them. */
+export function optionsOf(command: Command): string[] {
+  const own = Object.entries(command.args).filter(
+    ([, schema]) => (schema.meta() as ArgumentMeta | undefined)?.positional !== true,
+  );
+  const common = Object.keys(GLOBAL).filter((key) => !own.some(([name]) => name === key));
+  return [...own.map(([key]) => key), ...common, 'json', 'help'].map((key) => `--${dashed(key)}`);
+}
+
 const usage = (reason: string, command: string): PatchbayError => error('PB_USAGE', { reason, command });
 
 function parseArguments(command: Command, given: Record<string, unknown>): Record<string, unknown> {

@@ -1,5 +1,5 @@
 /** `patchbay run` and its two halves, `submit` and `result`. @module */
-import { isPatchbayError } from '@patchbay/protocol';
+import { isPatchbayError, type JobEvent } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
@@ -41,6 +41,13 @@ async function afterInterrupt(job: JobHandle, cancel: boolean): Promise<string> 
   return `the job goes on: \`patchbay result ${job.id}\` waits for it, \`patchbay cancel ${job.id}\` stops it`;
 }
 
+function showEvent(output: Output, event: JobEvent): void {
+  if (event.type === 'token') return;
+  if (event.type !== 'progress') return output.progress(eventLine(event));
+  const note = event.loss == null ? '' : `loss ${event.loss.toPrecision(6)}`;
+  output.bar(event.run, event.done, event.total, note);
+}
+
 export const run = defineCommand({
   name: 'run',
   summary: 'Submit a job, follow it and write its result files',
@@ -55,7 +62,7 @@ export const run = defineCommand({
     });
     output.progress(`submitted ${job.id}`);
     try {
-      for await (const event of job.events({ signal })) if (event.type !== 'token') output.progress(eventLine(event));
+      for await (const event of job.events({ signal })) showEvent(output, event);
       await finish(job, args.out, output, signal);
     } catch (problem) {
       if (signal.aborted) output.progress(await afterInterrupt(job, args.cancelOnInterrupt));

@@ -8,9 +8,10 @@ import { isPatchbayError } from '@patchbay/protocol';
 import { checkout } from '../checkout.js';
 import type { Config } from '../config.js';
 import { stackPaths } from '../stack/paths.js';
-import { freePorts } from '../processes/ports.js';
+import { accepts, freePorts, isFree } from '../processes/ports.js';
 import { findRedisBinary, inspectRedis, redisProblem, withoutPassword } from '../stack/redis.js';
 import type { Check } from './diagnose.js';
+import { gpuCheck, portCheck, rayVersionCheck, wheelCheck, type PythonFacts } from './hardware.js';
 
 const run = promisify(execFile);
 const SETUP = 'Run npm run setup.';
@@ -39,18 +40,31 @@ function nodeCheck(): Check {
   };
 }
 
+/** Names of NVIDIA's GPUs; none without a driver. */
+async function gpus(): Promise<string[]> {
+  try {
+    const { stdout } = await run('nvidia-smi', ['--query-gpu=name', '--format=csv,noheader'], { timeout: 5_000 });
+    return stdout.split('\n').filter((line) => line.trim() !== '');
+  } catch {
+    return [];
+  }
+}
+
 async function pythonChecks(python: string): Promise<Check[]> {
   const script = `import json, platform, importlib.metadata as m
+def cuda():
+    try:
+        import torch.version as v
+        return v.cuda
+    except ImportError: return None
 def version(name):
     try: return m.version(name)
     except m.PackageNotFoundError: return None
-print(json.dumps({"python": platform.python_version(), "packages": {n: version(n) for n in ${JSON.stringify(PACKAGES)}}}))`;
+print(json.dumps({"python": platform.python_version(), "machine": platform.machine(), "libc": " ".join(platform.libc_ver()).strip(), "torchCuda": cuda(), "packages": {n: version(n) for n in ${JSON.stringify(PACKAGES)}}}))`;
   try {
     const { stdout } = await run(python, ['-c', script], { timeout: 30_000 });
-    const { python: version, packages } = JSON.parse(stdout) as {
-      python: string;
-      packages: Record<string, string | null>;
-    };
+    const facts = JSON.parse(stdout) as PythonFacts & { python: string; packages: Record<string, string | null> };
+    const { python: version, packages } = facts;
     const missing = PACKAGES.filter((name) => packages[name] == null);
     const ok = atLeast(version, PYTHON);
     return [
@@ -69,6 +83,8 @@ print(json.dumps({"python": platform.python_version(), "packages": {n: version(n
             : `missing: ${missing.join(', ')}`,
         fix: missing.length === 0 ? undefined : SETUP,
       },
+      wheelCheck(facts),
+      gpuCheck(facts, await gpus()),
     ];
   } catch (problem) {
     const found = existsSync(python)
@@ -76,6 +92,25 @@ print(json.dumps({"python": platform.python_version(), "packages": {n: version(n
       : `${python} is missing`;
     return [{ name: 'python', status: 'fail', found, fix: `${SETUP} Or set PATCHBAY_PYTHON.` }];
   }
+}
+
+/** The versions here and at a cluster that was given; its GCS tells without a driver. */
+async function rayCheck({ rayAddress, python }: Config): Promise<Check[]> {
+  if (rayAddress === undefined) return [];
+  const script = `import json, sys, ray
+from ray._raylet import GcsClient
+told = GcsClient(address=sys.argv[1]).internal_kv_get(b"CLUSTER_METADATA", b"cluster")
+print(json.dumps([ray.__version__, json.loads(told)["ray_version"]]))`;
+  const address = rayAddress.replace(/^ray:\/\//, '');
+  const [host = '', port = ''] = address.split(':');
+  if (!(await accepts(host, Number(port)))) return [rayVersionCheck(undefined, undefined, rayAddress)];
+  // A Ray client's port knows no GCS: what it does not tell is told by the first deployment.
+  if (address !== rayAddress) return [];
+  const versions = await run(python, ['-c', script, address], { timeout: 15_000 }).then(
+    ({ stdout }) => JSON.parse(stdout) as [string, string],
+    () => [undefined, undefined] as const,
+  );
+  return [rayVersionCheck(versions[0], versions[1], rayAddress)];
 }
 
 async function redisCheck({ redisUrl, python }: Config): Promise<Check> {
@@ -157,7 +192,9 @@ export async function machineChecks(config: Config): Promise<Check[]> {
     ...(await pythonChecks(config.python)),
     buildCheck(),
     await redisCheck(config),
+    ...(await rayCheck(config)),
     await portsCheck(),
+    portCheck(config.httpPort, config.httpPort === undefined || (await isFree(config.httpPort))),
     spaceCheck(
       'shared memory',
       existsSync('/dev/shm') ? freeBytes('/dev/shm') : undefined,

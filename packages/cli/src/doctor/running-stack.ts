@@ -9,6 +9,7 @@ import { accepts } from '../processes/ports.js';
 import { inspectRedis } from '../stack/redis.js';
 import { health, partStatus, type Health } from '../stack/services.js';
 import type { Check } from './diagnose.js';
+import { clockCheck } from './hardware.js';
 
 async function portCheck(name: string, address: string, log: string): Promise<Check> {
   const [host = '', port = ''] = address.replace(/^ray:\/\//, '').split(':');
@@ -21,23 +22,25 @@ async function portCheck(name: string, address: string, log: string): Promise<Ch
   };
 }
 
-async function ownRedisCheck(info: StackInfo): Promise<Check> {
+async function ownRedisChecks(info: StackInfo): Promise<Check[]> {
   try {
-    const { version, policy } = await inspectRedis(info.redisUrl);
+    const { version, policy, clockAheadMs } = await inspectRedis(info.redisUrl);
     const ok = policy === undefined || policy === 'noeviction';
-    return {
+    const check: Check = {
       name: 'running redis',
       status: ok ? 'ok' : 'warn',
       found: `${version}, ${policy ?? 'policy unknown'}`,
       fix: ok ? undefined : 'CONFIG SET maxmemory-policy noeviction',
     };
+    return [check, clockCheck(clockAheadMs)];
   } catch (problem) {
-    return {
+    const check: Check = {
       name: 'running redis',
       status: 'fail',
       found: (problem as Error).message,
       fix: 'It is started again by itself; see its log.',
     };
+    return [check, clockCheck(undefined)];
   }
 }
 
@@ -97,7 +100,7 @@ export async function stackChecks(config: Config): Promise<Check[]> {
   ];
   if (info !== undefined)
     checks.push(
-      await ownRedisCheck(info),
+      ...(await ownRedisChecks(info)),
       await portCheck('ray', info.rayAddress, paths.log('ray')),
       await portCheck('gateway', info.gateway, paths.log('gateway')),
     );

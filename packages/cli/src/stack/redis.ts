@@ -118,6 +118,8 @@ export interface RedisReport {
   readonly maxMemory: number;
   /** Undefined when the server does not tell. */
   readonly policy: string | undefined;
+  /** How far this machine's clock is ahead of the server's, in milliseconds. */
+  readonly clockAheadMs?: number;
 }
 
 /** Asks a Redis for what matters. @throws `PB_REDIS_UNAVAILABLE` */
@@ -136,11 +138,14 @@ export async function inspectRedis(url: string, timeoutMs = 5000): Promise<Redis
     await client.ping();
     const field = (text: string, name: string): string | undefined =>
       new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(text)?.[1];
+    const [seconds, micros] = (await client.time()).map(Number) as [number, number];
+    const clockAheadMs = Date.now() - (seconds * 1000 + micros / 1000);
     const info = await client.info();
     return {
       version: field(info, 'valkey_version') ?? field(info, 'redis_version') ?? '0',
       maxMemory: Number(field(info, 'maxmemory') ?? 0),
       policy: field(info, 'maxmemory_policy'),
+      clockAheadMs,
     };
   } catch (cause) {
     throw error(

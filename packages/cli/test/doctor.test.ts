@@ -1,0 +1,127 @@
+/** Every fault that doctor knows, provoked: what it says and which fix it names. */
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { machineChecks } from '../src/doctor/machine.js';
+import { clockCheck, gpuCheck, portCheck, rayVersionCheck, wheelCheck } from '../src/doctor/hardware.js';
+import type { Check } from '../src/doctor/diagnose.js';
+import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
+
+const GOOD = { python: '3.12.1', machine: 'x86_64', libc: 'glibc 2.36', torchCuda: '12.8' };
+const PACKAGES = Object.fromEntries(
+  ['ray', 'torch', 'transformers', 'accelerate', 'safetensors', 'grpcio', 'numpy'].map((name) => [name, '1.0']),
+);
+
+describe('doctor', () => {
+  let folder: string;
+  let interpreters = 0;
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'pb-doctor-'));
+  });
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** An interpreter that tells these facts, whatever it is asked. */
+  const pythonThatTells = (facts: object): string => {
+    const path = join(folder, `python-${++interpreters}`);
+    writeFileSync(path, `#!/bin/sh\necho '${JSON.stringify({ ...GOOD, packages: PACKAGES, ...facts })}'\n`);
+    chmodSync(path, 0o755);
+    return path;
+  };
+  const checked = async (name: string, more: object): Promise<Check> => {
+    const config = { home: folder, python: pythonThatTells({}), ...more };
+    const found = (await machineChecks(config)).find((check) => check.name === name);
+    assert.ok(found, `there is no check of ${name}`);
+    return found;
+  };
+  const fails = (check: Check, found: RegExp, fix: RegExp, status: Check['status'] = 'fail'): void => {
+    assert.equal(check.status, status, JSON.stringify(check));
+    assert.match(check.found, found);
+    assert.match(check.fix ?? '', fix);
+  };
+
+  it('finds nothing where nothing is wrong', async () => {
+    for (const name of ['node', 'python', 'python packages', 'wheels'])
+      assert.equal((await checked(name, {})).status, 'ok', name);
+  });
+
+  it('an old Python', async () => {
+    fails(await checked('python', { python: pythonThatTells({ python: '3.9.2' }) }), /3\.9\.2/, /3\.11 or newer/);
+  });
+
+  it('no Python', async () => {
+    fails(await checked('python', { python: join(folder, 'nowhere') }), /is missing/, /npm run setup/);
+  });
+
+  it('missing packages', async () => {
+    const python = pythonThatTells({ packages: { ...PACKAGES, torch: null, ray: null } });
+    fails(await checked('python packages', { python }), /missing: ray, torch/, /npm run setup/);
+  });
+
+  it('a machine that has no wheels', async () => {
+    fails(await checked('wheels', { python: pythonThatTells({ libc: '' }) }), /no wheels/, /Alpine/);
+    fails(wheelCheck({ machine: 'armv7l', libc: 'glibc 2.36' }), /armv7l/, /x86_64 or aarch64/);
+  });
+
+  it('a GPU and torch without CUDA', () => {
+    fails(gpuCheck({ ...GOOD, torchCuda: null }, ['H100', 'H100']), /2 \(H100\).*without CUDA/, /CUDA build/, 'warn');
+    assert.equal(gpuCheck(GOOD, ['H100']).status, 'ok');
+    assert.equal(gpuCheck({ ...GOOD, torchCuda: null }, []).status, 'info');
+  });
+
+  it('clocks that differ, either way', () => {
+    fails(clockCheck(5_000), /5\.0 s ahead/, /timedatectl/, 'warn');
+    fails(clockCheck(-61_000), /61\.0 s behind/, /timedatectl/, 'warn');
+    assert.equal(clockCheck(200).status, 'ok');
+  });
+
+  it('a Ray of another version, and one that is not there', async () => {
+    fails(rayVersionCheck('2.58.0', '2.40.1', 'head:6379'), /2\.58\.0 here, but 2\.40\.1/, /ray==2\.40\.1/);
+    assert.equal(rayVersionCheck('2.58.0', '2.58.1', 'head:6379').status, 'ok');
+    fails(await checked('ray version', { rayAddress: '127.0.0.1:9' }), /does not answer/, /RAY_ADDRESS/);
+  });
+
+  it('a port that is taken', async () => {
+    const server = createServer();
+    const port = await new Promise<number>((resolve) =>
+      server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port)),
+    );
+    try {
+      fails(await checked('http port', { httpPort: port }), new RegExp(`${port} is taken`), /PATCHBAY_HTTP_PORT/);
+    } finally {
+      server.close();
+    }
+    assert.equal(portCheck(8080, true).status, 'ok');
+  });
+
+  it('a Redis that is not there', async () => {
+    const check = await checked('redis', { redisUrl: 'redis://:secret@127.0.0.1:9' });
+    fails(check, /cannot be reached/, /PATCHBAY_REDIS_URL/);
+    assert.doesNotMatch(JSON.stringify(check), /secret/);
+  });
+
+  describe('with a Redis', () => {
+    let redis: TestRedis;
+    before(async () => {
+      redis = await startRedis();
+    });
+    after(() => redis.close());
+
+    it('of the wrong eviction policy', async () => {
+      assert.equal((await checked('redis', { redisUrl: redis.url })).status, 'ok');
+      const { Redis } = await import('ioredis');
+      const client = new Redis(redis.url);
+      await client.config('SET', 'maxmemory-policy', 'allkeys-lru');
+      await client.config('SET', 'maxmemory', '100mb');
+      await client.quit();
+      fails(await checked('redis', { redisUrl: redis.url }), /allkeys-lru.*delete waiting jobs/, /Use another Redis/);
+    });
+  });
+
+  it('a stack that is not running names the command to type', async () => {
+    const { stackChecks } = await import('../src/doctor/running-stack.js');
+    const [stack] = await stackChecks({ home: join(folder, 'empty'), python: 'python3' });
+    fails(stack!, /not running/, /patchbay up/, 'info');
+  });
+});
