@@ -1,6 +1,6 @@
 // .venv and the Python packages in it: uv does the work (both cores, always compiled to bytecode), pip where uv cannot
 // be had. Versions come from packages/worker-py/constraints.txt; where packages come from is pip's own configuration.
-import { existsSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { findPython, probe } from './find-python.mjs';
 import { run } from './run.mjs';
@@ -34,12 +34,19 @@ export async function installPythonPackages(root, dev, progress) {
       rmSync(stamp, { force: true });
       writeStamp(unfinished, base);
       await install(root, python, { dev: wantDev, again: interrupted }, progress);
+      forgetCopy(venv);
       await run(python, ['-c', IMPORTS], { cwd: root, progress, fix: `Delete ${venv} and run the command again.` });
       writeStamp(stamp, `${base} ${wantDev ? 'dev' : 'run'}`);
       rmSync(unfinished, { force: true });
     },
     kind === undefined ? 'about 1.5 GB, a minute or more the first time' : '',
   );
+}
+
+/** An editable install also copies the generated code of the protocol, and the copy would hide later changes of it. */
+function forgetCopy(venv) {
+  for (const version of readdirSync(join(venv, 'lib')))
+    rmSync(join(venv, 'lib', version, 'site-packages/patchbay_protocol'), { recursive: true, force: true });
 }
 
 /** A venv knows its own path: one that was moved here from elsewhere, or whose Python is gone, is made anew. */

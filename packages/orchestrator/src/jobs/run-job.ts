@@ -11,6 +11,7 @@ import {
   type JobDocument,
   type PatchbayError,
 } from '@patchbay/protocol';
+import type { Checkpoint } from '../cluster-client/convert.js';
 import type { ControlRoute, GangRun } from '../cluster-client/gang.js';
 import type { OrchestratorConfig } from '../config.js';
 import type { Tickets } from '../artifacts/tickets.js';
@@ -125,6 +126,7 @@ async function blame(lease: Lease, failure: PatchbayError, records: JobRecords):
 /** The part of a job's life that holds a replica. Never throws. */
 class Attempt {
   private running = false;
+  private resume: Readonly<Record<string, Checkpoint>> = {};
   private deadline: NodeJS.Timeout | undefined;
 
   constructor(
@@ -142,6 +144,7 @@ class Attempt {
       if (this.lease.stalls > MAX_LOST_WORKERS) throw error('PB_JOB_STALLED', { attempts: this.lease.stalls });
       const document = parseJobDocument(JSON.parse(text));
       const patience = Math.max(this.parts.limits.placeTimeoutMs, document.limits.timeoutMs);
+      this.resume = await this.parts.events.checkpoints(this.lease.jobId, this.lease.attempt);
       const claim = await this.parts.claim(this.lease.model, this.stop.signal, patience);
       return { kind: 'completed', result: await this.runOn(claim, document) };
     } catch (cause) {
@@ -180,6 +183,7 @@ class Attempt {
       deadlineUnixMs,
       artifactUrl: this.parts.artifactUrl(),
       ticket: this.parts.tickets.issue(jobId, attempt, deadlineUnixMs + TICKET_SLACK_MS),
+      resume: this.resume,
     };
     return claim.gang.execute(job, {
       onRunning: () => this.markRunning(timeoutMs),

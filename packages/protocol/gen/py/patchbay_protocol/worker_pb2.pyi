@@ -401,12 +401,15 @@ class StartJob(_message.Message):
     DEADLINE_UNIX_MS_FIELD_NUMBER: _builtins.int
     ARTIFACT_URL_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
+    RESUME_JSON_FIELD_NUMBER: _builtins.int
     document_json: _builtins.bytes
     deadline_unix_ms: _builtins.int
     """Unix milliseconds; 0 = none"""
     artifact_url: _builtins.str
     ticket: _builtins.str
     """Lets the home rank read inputs and write results of this attempt"""
+    resume_json: _builtins.str
+    """{run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none"""
     def __init__(
         self,
         *,
@@ -414,10 +417,11 @@ class StartJob(_message.Message):
         deadline_unix_ms: _builtins.int = ...,
         artifact_url: _builtins.str = ...,
         ticket: _builtins.str = ...,
+        resume_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "resume_json", b"resume_json", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -153,6 +153,10 @@ class Engine:
             timeout_s=prepared.compiled.request.timeout_s,
             deadline_s=deadline,
             stop_reason=lambda: prepared.cancel_reason,
+            fetch_artifact=context.fetch_artifact,
+            store_artifact=context.store_artifact,
+            resume=context.resume,
+            warnings=prepared.compiled.warnings,
         )
 
     def _run_all(self, job: JobRun, prepared: PreparedJob) -> list[RunOutput] | None:

@@ -185,6 +185,8 @@ export interface StartJob {
   artifactUrl: string;
   /** Lets the home rank read inputs and write results of this attempt */
   ticket: string;
+  /** {run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none */
+  resumeJson: string;
 }
 
 export interface CancelJob {
@@ -1618,7 +1620,7 @@ export const ExecuteRequest: MessageFns<ExecuteRequest> = {
 };
 
 function createBaseStartJob(): StartJob {
-  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "" };
+  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "", resumeJson: "" };
 }
 
 export const StartJob: MessageFns<StartJob> = {
@@ -1634,6 +1636,9 @@ export const StartJob: MessageFns<StartJob> = {
     }
     if (message.ticket !== "") {
       writer.uint32(34).string(message.ticket);
+    }
+    if (message.resumeJson !== "") {
+      writer.uint32(42).string(message.resumeJson);
     }
     return writer;
   },
@@ -1683,6 +1688,14 @@ export const StartJob: MessageFns<StartJob> = {
             message.ticket = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.resumeJson = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1713,6 +1726,11 @@ export const StartJob: MessageFns<StartJob> = {
         ? globalThis.String(object.artifact_url)
         : "",
       ticket: isSet(object.ticket) ? globalThis.String(object.ticket) : "",
+      resumeJson: isSet(object.resumeJson)
+        ? globalThis.String(object.resumeJson)
+        : isSet(object.resume_json)
+        ? globalThis.String(object.resume_json)
+        : "",
     };
   },
 
@@ -1730,6 +1748,9 @@ export const StartJob: MessageFns<StartJob> = {
     if (message.ticket !== "") {
       obj.ticket = message.ticket;
     }
+    if (message.resumeJson !== "") {
+      obj.resumeJson = message.resumeJson;
+    }
     return obj;
   },
 
@@ -1742,6 +1763,7 @@ export const StartJob: MessageFns<StartJob> = {
     message.deadlineUnixMs = object.deadlineUnixMs ?? 0;
     message.artifactUrl = object.artifactUrl ?? "";
     message.ticket = object.ticket ?? "";
+    message.resumeJson = object.resumeJson ?? "";
     return message;
   },
 };
