@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from typing import Any
 
 import numpy
 import torch
@@ -37,7 +38,8 @@ def _below(prefix: str, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _generators() -> dict[str, Tensor]:
-    _, words, position, has_gauss, gauss = numpy.random.get_state(legacy=True)
+    legacy: Any = numpy.random.get_state(legacy=True)
+    _, words, position, has_gauss, gauss = legacy
     _, numbers, python_gauss = random.getstate()
     return {
         RNG + "torch": torch.default_generator.get_state(),
