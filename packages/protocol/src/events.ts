@@ -38,7 +38,16 @@ export const jobEvent = z.discriminatedUnion('type', [
     tokenId: z.int(),
     text: z.string(),
   }),
-  z.object({ ...base, type: z.literal('artifact'), file: z.string(), sha256: z.string(), bytes: z.int() }),
+  /** A file that can be read while the job runs on; `run` and `step` say which training it is a checkpoint of. */
+  z.object({
+    ...base,
+    type: z.literal('artifact'),
+    file: z.string(),
+    sha256: z.string(),
+    bytes: z.int(),
+    run: z.string().optional(),
+    step: z.int().optional(),
+  }),
   z.object({ ...base, type: z.literal('hook'), report: hookReport }),
 ]);
 

@@ -188,7 +188,15 @@ export const run = z.discriminatedUnion('mode', [
     return: runReturn.prefault({}),
   }),
   z.strictObject({ ...common, mode: z.literal('backward'), loss, return: runReturn.prefault({}) }),
-  z.strictObject({ ...common, mode: z.literal('train'), loss, steps: z.int().min(1).max(1_000_000), optimizer }),
+  z.strictObject({
+    ...common,
+    mode: z.literal('train'),
+    loss,
+    steps: z.int().min(1).max(1_000_000),
+    optimizer,
+    /** A checkpoint as an artifact after every so many steps and after the last one; a retry goes on from the last. */
+    checkpointEvery: z.int().min(1).optional(),
+  }),
 ]);
 
 export const limits = z.strictObject({

@@ -50,6 +50,14 @@ export interface GangJob {
   readonly deadlineUnixMs: number;
   readonly artifactUrl: string;
   readonly ticket: string;
+  /** By training run the checkpoint to go on from. */
+  readonly resume: Readonly<Record<string, Checkpoint>>;
+}
+
+/** Of a training run, after so many steps. */
+export interface Checkpoint {
+  readonly sha256: string;
+  readonly step: number;
 }
 
 /** One message of a gang. */
@@ -72,8 +80,10 @@ const REPLICA_STATE = {
 } as const satisfies Record<ReplicaState, Replica['state']>;
 
 export function startRequest(job: GangJob, epoch: number): ExecuteRequest {
-  const { jobId, attempt, document, deadlineUnixMs, artifactUrl, ticket } = job;
-  const value = { documentJson: Buffer.from(document), deadlineUnixMs, artifactUrl, ticket, afterSeq: 0 };
+  const { jobId, attempt, document, deadlineUnixMs, artifactUrl, ticket, resume } = job;
+  const resumeJson = Object.keys(resume).length === 0 ? '' : JSON.stringify(resume);
+  const documentJson = Buffer.from(document);
+  const value = { documentJson, deadlineUnixMs, artifactUrl, ticket, afterSeq: 0, resumeJson };
   return { key: { jobId, attempt, epoch }, command: { $case: 'start', value } };
 }
 

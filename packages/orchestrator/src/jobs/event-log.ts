@@ -4,6 +4,7 @@
  * @module
  */
 import { appendCall, isTerminal, jobEvent, keys, type JobEvent, type JobEventBody } from '@patchbay/protocol';
+import type { Checkpoint } from '../cluster-client/convert.js';
 import type { Redis } from '../redis.js';
 
 /** Above this many unconfirmed entries the writer is told to wait. */
@@ -33,6 +34,24 @@ export class EventLog {
       .catch(this.onError)
       .finally(() => (this.pending -= 1));
     return this.pending > MAX_PENDING ? written : undefined;
+  }
+
+  /** The last checkpoint of each training run that an attempt before this one has told of. */
+  async checkpoints(jobId: string, attempt: number): Promise<Record<string, Checkpoint>> {
+    const found: Record<string, Checkpoint> = {};
+    if (attempt === 1) return found;
+    let cursor = '0';
+    for (;;) {
+      const events = await readAfter(this.redis, jobId, cursor);
+      const last = events.at(-1);
+      if (last === undefined) return found;
+      cursor = last.cursor;
+      for (const event of events) {
+        if (event.type !== 'artifact' || event.attempt >= attempt) continue;
+        const { run, step, sha256 } = event;
+        if (run !== undefined && step !== undefined && step >= (found[run]?.step ?? 0)) found[run] = { sha256, step };
+      }
+    }
   }
 
   private read(event: Buffer, attempt: number): JobEventBody | undefined {

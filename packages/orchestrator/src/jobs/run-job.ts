@@ -13,6 +13,7 @@ import {
   type PatchbayError,
   type TransitionStep,
 } from '@patchbay/protocol';
+import type { Checkpoint } from '../cluster-client/convert.js';
 import type { ControlRoute, GangRun } from '../cluster-client/gang.js';
 import type { OrchestratorConfig } from '../config.js';
 import type { Tickets } from '../artifacts/tickets.js';
@@ -131,6 +132,7 @@ class Settlement {
 /** The part of a job's life that holds a replica. Never throws. */
 class Attempt {
   private running = false;
+  private resume: Readonly<Record<string, Checkpoint>> = {};
   private deadline: NodeJS.Timeout | undefined;
   private expiry: NodeJS.Timeout | undefined;
 
@@ -150,6 +152,7 @@ class Attempt {
       const document = parseJobDocument(JSON.parse(text));
       this.expireLater();
       const patience = Math.max(this.parts.limits.placeTimeoutMs, document.limits.timeoutMs);
+      this.resume = await this.parts.events.checkpoints(this.lease.jobId, this.begun.attempt);
       const claim = await this.parts.claim(this.lease.model, this.stop.signal, patience);
       return { kind: 'completed', result: await this.runOn(claim, document) };
     } catch (cause) {
@@ -197,6 +200,7 @@ class Attempt {
       deadlineUnixMs,
       artifactUrl: this.parts.artifactUrl(),
       ticket: this.parts.tickets.issue(jobId, attempt, deadlineUnixMs + TICKET_SLACK_MS),
+      resume: this.resume,
     };
     return claim.gang.execute(job, {
       onRunning: () => this.markRunning(timeoutMs),

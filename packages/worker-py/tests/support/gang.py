@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from patchbay_worker.artifacts.folder import ArtifactFolder
 from patchbay_worker.contract import parse_document
 from patchbay_worker.engine.config import EngineConfig, JobContext
 from patchbay_worker.engine.engine import Engine
@@ -220,6 +221,10 @@ class RankProcess:
             return artifacts[digest]
 
         settings = {"deadline_unix_ms": None, **context}
+        if "folder" in settings:
+            folder = ArtifactFolder(settings.pop("folder"))
+            settings["store_artifact"] = folder.put
+            fetch = folder.get
         job = JobContext(job_id=JOB, attempt=1, document=parse_document(document), fetch_artifact=fetch, **settings)
         self.prepared = self.loaded.prepare(job)
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18patchbay/v1/worker.proto\x12\x0bpatchbay.v1\"\x18\n\x16\x44\x65scribeClusterRequest\"/\n\x17\x44\x65scribeClusterResponse\x12\x14\n\x0c\x63luster_json\x18\x01 \x01(\t\"\xd8\x01\n\rDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\n\n\x02pp\x18\x04 \x01(\r\x12\n\n\x02\x64p\x18\x05 \x01(\r\x12\n\n\x02tp\x18\x06 \x01(\r\x12\x10\n\x08replicas\x18\x07 \x01(\r\x12\x0c\n\x04\x66sdp\x18\x08 \x01(\x08\x12\x17\n\x0f\x65xpert_parallel\x18\t \x01(\x08\x12\x15\n\rcpus_per_rank\x18\n \x01(\x01\x12\x11\n\tplacement\x18\x0b \x01(\t\x12\x14\n\x0c\x61rtifact_url\x18\x0c \x01(\t\"s\n\x0e\x44\x65ployResponse\x12\x17\n\rprogress_json\x18\x01 \x01(\tH\x00\x12(\n\x05ready\x18\x02 \x01(\x0b\x32\x17.patchbay.v1.DeploymentH\x00\x12\x15\n\x0b\x66\x61iled_json\x18\x03 \x01(\tH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0fUndeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x10UndeployResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"\x19\n\x17WatchDeploymentsRequest\"H\n\x18WatchDeploymentsResponse\x12,\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x17.patchbay.v1.Deployment\"\\\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08replicas\x18\x02 \x03(\x0b\x32\x14.patchbay.v1.Replica\x12\x18\n\x10\x64\x65scription_json\x18\x03 \x01(\t\"\x9a\x01\n\x07Replica\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.patchbay.v1.ReplicaState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\x13\n\x0breason_json\x18\x06 \x01(\t\x12\x12\n\nranks_json\x18\x07 \x01(\t\"\x0f\n\rHealthRequest\"Q\n\x0eHealthResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\t\x12\x15\n\rray_connected\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"8\n\x06JobKey\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xbd\x01\n\x0e\x45xecuteRequest\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.patchbay.v1.JobKey\x12&\n\x05start\x18\x02 \x01(\x0b\x32\x15.patchbay.v1.StartJobH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.patchbay.v1.CancelJobH\x00\x12,\n\x08validate\x18\x04 \x01(\x0b\x32\x18.patchbay.v1.ValidateJobH\x00\x42\t\n\x07\x63ommand\"t\n\x08StartJob\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x02 \x01(\x04\x12\x14\n\x0c\x61rtifact_url\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x11\n\tafter_seq\x18\x05 \x01(\x04\"\x1b\n\tCancelJob\x12\x0e\n\x06reason\x18\x01 \x01(\t\"$\n\x0bValidateJob\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\"f\n\x11\x45xecuteViaRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\r\x12,\n\x07request\x18\x03 \x01(\x0b\x32\x1b.patchbay.v1.ExecuteRequest\"\xd2\x01\n\x0f\x45xecuteResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.patchbay.v1.JobKey\x12*\n\x07running\x18\x02 \x01(\x0b\x32\x17.patchbay.v1.JobRunningH\x00\x12\x14\n\nevent_json\x18\x03 \x01(\x0cH\x00\x12\x13\n\tdone_json\x18\x04 \x01(\x0cH\x00\x12\x15\n\x0b\x66\x61iled_json\x18\x05 \x01(\x0cH\x00\x12\x18\n\x0evalidated_json\x18\x06 \x01(\x0cH\x00\x12\x0b\n\x03seq\x18\x07 \x01(\x04\x42\x08\n\x06update\"\x0c\n\nJobRunning*\x9a\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x1c\n\x18REPLICA_STATE_RESTARTING\x10\x03\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x04\x32\xe9\x03\n\x07Gateway\x12\\\n\x0f\x44\x65scribeCluster\x12#.patchbay.v1.DescribeClusterRequest\x1a$.patchbay.v1.DescribeClusterResponse\x12\x43\n\x06\x44\x65ploy\x12\x1a.patchbay.v1.DeployRequest\x1a\x1b.patchbay.v1.DeployResponse0\x01\x12G\n\x08Undeploy\x12\x1c.patchbay.v1.UndeployRequest\x1a\x1d.patchbay.v1.UndeployResponse\x12\x61\n\x10WatchDeployments\x12$.patchbay.v1.WatchDeploymentsRequest\x1a%.patchbay.v1.WatchDeploymentsResponse0\x01\x12\x41\n\x06Health\x12\x1a.patchbay.v1.HealthRequest\x1a\x1b.patchbay.v1.HealthResponse\x12L\n\nExecuteVia\x12\x1e.patchbay.v1.ExecuteViaRequest\x1a\x1c.patchbay.v1.ExecuteResponse0\x01\x32P\n\x04Gang\x12H\n\x07\x45xecute\x12\x1b.patchbay.v1.ExecuteRequest\x1a\x1c.patchbay.v1.ExecuteResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18patchbay/v1/worker.proto\x12\x0bpatchbay.v1\"\x18\n\x16\x44\x65scribeClusterRequest\"/\n\x17\x44\x65scribeClusterResponse\x12\x14\n\x0c\x63luster_json\x18\x01 \x01(\t\"\xd8\x01\n\rDeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\n\n\x02pp\x18\x04 \x01(\r\x12\n\n\x02\x64p\x18\x05 \x01(\r\x12\n\n\x02tp\x18\x06 \x01(\r\x12\x10\n\x08replicas\x18\x07 \x01(\r\x12\x0c\n\x04\x66sdp\x18\x08 \x01(\x08\x12\x17\n\x0f\x65xpert_parallel\x18\t \x01(\x08\x12\x15\n\rcpus_per_rank\x18\n \x01(\x01\x12\x11\n\tplacement\x18\x0b \x01(\t\x12\x14\n\x0c\x61rtifact_url\x18\x0c \x01(\t\"s\n\x0e\x44\x65ployResponse\x12\x17\n\rprogress_json\x18\x01 \x01(\tH\x00\x12(\n\x05ready\x18\x02 \x01(\x0b\x32\x17.patchbay.v1.DeploymentH\x00\x12\x15\n\x0b\x66\x61iled_json\x18\x03 \x01(\tH\x00\x42\x07\n\x05\x65vent\"\x1f\n\x0fUndeployRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"#\n\x10UndeployResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"\x19\n\x17WatchDeploymentsRequest\"H\n\x18WatchDeploymentsResponse\x12,\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x17.patchbay.v1.Deployment\"\\\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08replicas\x18\x02 \x03(\x0b\x32\x14.patchbay.v1.Replica\x12\x18\n\x10\x64\x65scription_json\x18\x03 \x01(\t\"\x9a\x01\n\x07Replica\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.patchbay.v1.ReplicaState\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\r\n\x05token\x18\x05 \x01(\t\x12\x13\n\x0breason_json\x18\x06 \x01(\t\x12\x12\n\nranks_json\x18\x07 \x01(\t\"\x0f\n\rHealthRequest\"Q\n\x0eHealthResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\t\x12\x15\n\rray_connected\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"8\n\x06JobKey\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"\xbd\x01\n\x0e\x45xecuteRequest\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.patchbay.v1.JobKey\x12&\n\x05start\x18\x02 \x01(\x0b\x32\x15.patchbay.v1.StartJobH\x00\x12(\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x16.patchbay.v1.CancelJobH\x00\x12,\n\x08validate\x18\x04 \x01(\x0b\x32\x18.patchbay.v1.ValidateJobH\x00\x42\t\n\x07\x63ommand\"\x89\x01\n\x08StartJob\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x02 \x01(\x04\x12\x14\n\x0c\x61rtifact_url\x18\x03 \x01(\t\x12\x0e\n\x06ticket\x18\x04 \x01(\t\x12\x11\n\tafter_seq\x18\x05 \x01(\x04\x12\x13\n\x0bresume_json\x18\x06 \x01(\t\"\x1b\n\tCancelJob\x12\x0e\n\x06reason\x18\x01 \x01(\t\"$\n\x0bValidateJob\x12\x15\n\rdocument_json\x18\x01 \x01(\x0c\"f\n\x11\x45xecuteViaRequest\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\r\x12,\n\x07request\x18\x03 \x01(\x0b\x32\x1b.patchbay.v1.ExecuteRequest\"\xd2\x01\n\x0f\x45xecuteResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.patchbay.v1.JobKey\x12*\n\x07running\x18\x02 \x01(\x0b\x32\x17.patchbay.v1.JobRunningH\x00\x12\x14\n\nevent_json\x18\x03 \x01(\x0cH\x00\x12\x13\n\tdone_json\x18\x04 \x01(\x0cH\x00\x12\x15\n\x0b\x66\x61iled_json\x18\x05 \x01(\x0cH\x00\x12\x18\n\x0evalidated_json\x18\x06 \x01(\x0cH\x00\x12\x0b\n\x03seq\x18\x07 \x01(\x04\x42\x08\n\x06update\"\x0c\n\nJobRunning*\x9a\x01\n\x0cReplicaState\x12\x1d\n\x19REPLICA_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REPLICA_STATE_STARTING\x10\x01\x12\x17\n\x13REPLICA_STATE_READY\x10\x02\x12\x1c\n\x18REPLICA_STATE_RESTARTING\x10\x03\x12\x18\n\x14REPLICA_STATE_FAILED\x10\x04\x32\xe9\x03\n\x07Gateway\x12\\\n\x0f\x44\x65scribeCluster\x12#.patchbay.v1.DescribeClusterRequest\x1a$.patchbay.v1.DescribeClusterResponse\x12\x43\n\x06\x44\x65ploy\x12\x1a.patchbay.v1.DeployRequest\x1a\x1b.patchbay.v1.DeployResponse0\x01\x12G\n\x08Undeploy\x12\x1c.patchbay.v1.UndeployRequest\x1a\x1d.patchbay.v1.UndeployResponse\x12\x61\n\x10WatchDeployments\x12$.patchbay.v1.WatchDeploymentsRequest\x1a%.patchbay.v1.WatchDeploymentsResponse0\x01\x12\x41\n\x06Health\x12\x1a.patchbay.v1.HealthRequest\x1a\x1b.patchbay.v1.HealthResponse\x12L\n\nExecuteVia\x12\x1e.patchbay.v1.ExecuteViaRequest\x1a\x1c.patchbay.v1.ExecuteResponse0\x01\x32P\n\x04Gang\x12H\n\x07\x45xecute\x12\x1b.patchbay.v1.ExecuteRequest\x1a\x1c.patchbay.v1.ExecuteResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'patchbay.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLICASTATE']._serialized_start=1741
-  _globals['_REPLICASTATE']._serialized_end=1895
+  _globals['_REPLICASTATE']._serialized_start=1763
+  _globals['_REPLICASTATE']._serialized_end=1917
   _globals['_DESCRIBECLUSTERREQUEST']._serialized_start=41
   _globals['_DESCRIBECLUSTERREQUEST']._serialized_end=65
   _globals['_DESCRIBECLUSTERRESPONSE']._serialized_start=67
@@ -61,20 +61,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBKEY']._serialized_end=1030
   _globals['_EXECUTEREQUEST']._serialized_start=1033
   _globals['_EXECUTEREQUEST']._serialized_end=1222
-  _globals['_STARTJOB']._serialized_start=1224
-  _globals['_STARTJOB']._serialized_end=1340
-  _globals['_CANCELJOB']._serialized_start=1342
-  _globals['_CANCELJOB']._serialized_end=1369
-  _globals['_VALIDATEJOB']._serialized_start=1371
-  _globals['_VALIDATEJOB']._serialized_end=1407
-  _globals['_EXECUTEVIAREQUEST']._serialized_start=1409
-  _globals['_EXECUTEVIAREQUEST']._serialized_end=1511
-  _globals['_EXECUTERESPONSE']._serialized_start=1514
-  _globals['_EXECUTERESPONSE']._serialized_end=1724
-  _globals['_JOBRUNNING']._serialized_start=1726
-  _globals['_JOBRUNNING']._serialized_end=1738
-  _globals['_GATEWAY']._serialized_start=1898
-  _globals['_GATEWAY']._serialized_end=2387
-  _globals['_GANG']._serialized_start=2389
-  _globals['_GANG']._serialized_end=2469
+  _globals['_STARTJOB']._serialized_start=1225
+  _globals['_STARTJOB']._serialized_end=1362
+  _globals['_CANCELJOB']._serialized_start=1364
+  _globals['_CANCELJOB']._serialized_end=1391
+  _globals['_VALIDATEJOB']._serialized_start=1393
+  _globals['_VALIDATEJOB']._serialized_end=1429
+  _globals['_EXECUTEVIAREQUEST']._serialized_start=1431
+  _globals['_EXECUTEVIAREQUEST']._serialized_end=1533
+  _globals['_EXECUTERESPONSE']._serialized_start=1536
+  _globals['_EXECUTERESPONSE']._serialized_end=1746
+  _globals['_JOBRUNNING']._serialized_start=1748
+  _globals['_JOBRUNNING']._serialized_end=1760
+  _globals['_GATEWAY']._serialized_start=1920
+  _globals['_GATEWAY']._serialized_end=2409
+  _globals['_GANG']._serialized_start=2411
+  _globals['_GANG']._serialized_end=2491
 # @@protoc_insertion_point(module_scope)

@@ -414,6 +414,7 @@ class StartJob(_message.Message):
     ARTIFACT_URL_FIELD_NUMBER: _builtins.int
     TICKET_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    RESUME_JSON_FIELD_NUMBER: _builtins.int
     document_json: _builtins.bytes
     deadline_unix_ms: _builtins.int
     """Unix milliseconds; 0 = none"""
@@ -422,6 +423,8 @@ class StartJob(_message.Message):
     """Lets the home rank read inputs and write results of this attempt"""
     after_seq: _builtins.int
     """Of a start that is sent again: the last `seq` that was heard"""
+    resume_json: _builtins.str
+    """{run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none"""
     def __init__(
         self,
         *,
@@ -430,10 +433,11 @@ class StartJob(_message.Message):
         artifact_url: _builtins.str = ...,
         ticket: _builtins.str = ...,
         after_seq: _builtins.int = ...,
+        resume_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "resume_json", b"resume_json", "ticket", b"ticket"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,9 @@ class ExecuteServer(worker_pb2_grpc.GangServicer):
             push(None, failed(key, error("PB_STALE_ATTEMPT", attempt=key.attempt, jobId=key.job_id)))
         elif command == "start":
             start = request.start
-            given = Start(start.document_json, start.deadline_unix_ms, start.artifact_url, start.ticket)
+            given = Start(
+                start.document_json, start.deadline_unix_ms, start.artifact_url, start.ticket, start.resume_json
+            )
             epoch.jobs.submit(key, given, push, start.after_seq)
         elif command == "cancel":
             epoch.jobs.cancel(key, request.cancel.reason)

@@ -38,9 +38,15 @@ class Start:
     deadline_unix_ms: int
     artifact_url: str
     ticket: str
+    resume: str = ""
 
     def fields(self) -> dict[str, Any]:
-        return {"deadlineUnixMs": self.deadline_unix_ms, "artifactUrl": self.artifact_url, "ticket": self.ticket}
+        return {
+            "deadlineUnixMs": self.deadline_unix_ms,
+            "artifactUrl": self.artifact_url,
+            "ticket": self.ticket,
+            "resume": self.resume,
+        }
 
 
 class RunningJob:

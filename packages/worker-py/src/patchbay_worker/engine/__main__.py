@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from patchbay_worker.artifacts.folder import ArtifactFolder
 from patchbay_worker.artifacts.write import write_safetensors
 from patchbay_worker.contract import parse_document
-from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
+from patchbay_worker.engine.config import Checkpoint, EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.engine import Engine
-from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.errors import PatchbayError
 
 
 def _arguments() -> argparse.Namespace:
@@ -30,6 +31,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--job", type=Path, required=True, help="the job document")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json and the files beside it")
+    parser.add_argument("--artifacts", type=Path, help="folder of artifacts by digest (default: OUT/artifacts)")
+    parser.add_argument(
+        "--resume", type=Path, help="events of an earlier start (its stderr): training goes on from there"
+    )
     return parser.parse_args()
 
 
@@ -52,8 +57,14 @@ def _config(arguments: argparse.Namespace) -> EngineConfig:
     )
 
 
-def _no_artifacts(digest: str) -> bytes:
-    raise error("PB_ARTIFACT_NOT_FOUND", artifact=digest, hint="There is no artifact store without the stack.")
+def _resume(path: Path | None) -> dict[str, Checkpoint]:
+    """From the events of an earlier start: the last checkpoint of every training run."""
+    found: dict[str, Checkpoint] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path is not None else []:
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("type") == "artifact" and "run" in event:
+            found[event["run"]] = Checkpoint(event["sha256"], event["step"])
+    return found
 
 
 def _print_event(event: dict[str, Any]) -> None:
@@ -74,7 +85,16 @@ def main() -> int:
     engine = Engine(_config(arguments))
     try:
         document = parse_document(arguments.job.read_bytes())
-        context = JobContext("torchrun", 1, document, None, _no_artifacts)
+        folder = ArtifactFolder(arguments.artifacts if arguments.artifacts is not None else arguments.out / "artifacts")
+        context = JobContext(
+            job_id="torchrun",
+            attempt=1,
+            document=document,
+            deadline_unix_ms=None,
+            fetch_artifact=folder.get,
+            store_artifact=folder.put,
+            resume=_resume(arguments.resume),
+        )
         output = engine.execute(engine.prepare(context), _print_event)
     except PatchbayError as failure:
         print(json.dumps(failure.to_json()), file=sys.stderr)

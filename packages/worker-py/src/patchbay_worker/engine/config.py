@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from patchbay_worker.errors import error
 from patchbay_worker.sharding.mesh import Mesh
 
 if TYPE_CHECKING:
@@ -37,14 +38,31 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Where a training run may go on: the artifact that was stored after so many steps."""
+
+    sha256: str
+    step: int
+
+
+def no_store(_data: bytes) -> str:
+    """Where nothing keeps artifacts; the caller says what that means for it."""
+    raise error("PB_ORCHESTRATOR_UNAVAILABLE", url="", reason="this job has no artifact store")
+
+
+@dataclass(frozen=True)
 class JobContext:
-    """`document` is valid by the schema. `fetch_artifact` takes a digest (sha256:...) and gives its bytes."""
+    """`document` is valid by the schema. `fetch_artifact` takes a digest (sha256:...) and gives its bytes,
+    `store_artifact` takes bytes and gives their hex digest. `resume` has the training runs that another attempt began.
+    """
 
     job_id: str
     attempt: int
     document: dict[str, Any]
     deadline_unix_ms: int | None
     fetch_artifact: Callable[[str], bytes]
+    store_artifact: Callable[[bytes], str] = no_store
+    resume: Mapping[str, Checkpoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

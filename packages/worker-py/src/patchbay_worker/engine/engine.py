@@ -162,6 +162,10 @@ class Engine:
             deadline_s=deadline,
             stop_reason=lambda: prepared.cancel_reason,
             brake=self._brake,
+            fetch_artifact=context.fetch_artifact,
+            store_artifact=context.store_artifact,
+            resume=context.resume,
+            warnings=prepared.compiled.warnings,
         )
 
     def _run_all(self, job: JobRun, prepared: PreparedJob) -> list[RunOutput] | None:

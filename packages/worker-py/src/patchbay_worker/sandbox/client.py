@@ -29,6 +29,8 @@ SET_UP: Final = "(set-up)"
 SAVE_CTX: Final = "(save_ctx)"
 TRAINING: Final = "(training)"
 """Stand for a hook's name in messages about what belongs to no hook."""
+RESTORE_PIECE: Final = 1 << 20
+"""Bytes of a checkpoint per message; the arena's in zone is never smaller."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,32 @@ class SandboxJob:
         self._channel.call(Kind.RELEASE, SET_UP, {}, Deadline(self._limits.init_timeout_s))
 
     def begin_training(self, options: Mapping[str, Any]) -> None:
-        """A new optimiser over the trainable parameters; `options` are torch's, with `kind`."""
+        """A new optimiser over the trainable parameters; `options` are torch's, with `kind`. After `restore` it goes on
+        where the checkpoint was taken.
+        """
         self._channel.call(Kind.OPTIMIZER, TRAINING, options, Deadline(self._limits.init_timeout_s))
 
     def step(self) -> None:
         """One step of the optimiser; graphs are forgotten."""
         self._channel.call(Kind.STEP, TRAINING, {}, Deadline(self._limits.edit_timeout_s))
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """All that the next training step depends on but `save_ctx`, by name."""
+        body = {"max_tensors": 0, "max_bytes": self._limits.save_ctx_bytes}
+        found = self._take_out(Kind.CHECKPOINT, TRAINING, body)
+        if found.warnings:
+            raise error("PB_LIMIT_EXCEEDED", what="bytes of a checkpoint", limit=body["max_bytes"], actual="more")
+        return found.checkpoint
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Hands a checkpoint back; `begin_training` then starts from it."""
+        deadline = Deadline(self._limits.init_timeout_s)
+        for name, tensor in saved.items():
+            flat = tensor.contiguous().reshape(-1).view(torch.uint8)
+            body = {"name": name, "dtype": name_of(tensor.dtype), "shape": list(tensor.shape)}
+            for at in range(0, max(1, len(flat)), RESTORE_PIECE):
+                record = self._channel.arena.put(flat[at : at + RESTORE_PIECE])
+                self._channel.call(Kind.RESTORE, TRAINING, {**body, "at": at}, deadline, record)
 
     def _exchange(
         self,
@@ -173,21 +195,25 @@ class SandboxJob:
 
     def collect(self, *, modules: bool = True) -> SandboxResult:
         """`save_ctx`, the modules' parameters and what was printed."""
-        deadline = Deadline(self._limits.init_timeout_s)
         body = {
             "modules": modules,
             "max_tensors": self._limits.save_ctx_tensors,
             "max_bytes": self._limits.save_ctx_bytes,
             "max_json": self._limits.save_ctx_json_bytes,
         }
-        reply = self._channel.call(Kind.COLLECT, SAVE_CTX, body, deadline)
+        return self._take_out(Kind.COLLECT, SAVE_CTX, body)
+
+    def _take_out(self, kind: Kind, name: str, body: Mapping[str, Any]) -> SandboxResult:
+        """Asks for a manifest and then for every tensor that it names."""
+        deadline = Deadline(self._limits.init_timeout_s)
+        reply = self._channel.call(kind, name, body, deadline)
 
         def fetch(index: int, size: int) -> Tensor:
             whole = torch.empty(size, dtype=torch.uint8)
             at = 0
             while at < size:
-                piece = self._channel.call(Kind.FETCH, SAVE_CTX, {"index": index, "at": at}, deadline)
-                record = self._channel.tensor_of(piece, SAVE_CTX)
+                piece = self._channel.call(Kind.FETCH, name, {"index": index, "at": at}, deadline)
+                record = self._channel.tensor_of(piece, name)
                 if not 0 < record.nbytes <= size - at:
                     raise WireError("wrong number of bytes")
                 self._channel.arena.take_into(record, whole, at)
@@ -197,7 +223,7 @@ class SandboxJob:
         try:
             return collect(reply.body.get("bytes"), fetch, self.logs(), self._limits)
         except WireError as problem:
-            self._channel.bad_reply(SAVE_CTX, problem)
+            self._channel.bad_reply(name, problem)
 
     def logs(self) -> str:
         """What the job has printed so far; also after its end."""

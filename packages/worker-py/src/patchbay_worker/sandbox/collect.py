@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ from patchbay_worker.sandbox.wire.message import MAX_DIMS, WireError
 from patchbay_worker.sandbox.wire.text import plain_text
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,192}")
-SECTIONS: Final = ("save_ctx", "modules")
+SECTIONS: Final = ("save_ctx", "modules", "checkpoint")
 MAX_MODULE_TENSORS: Final = 4096
 MAX_DEPTH: Final = 32
 MAX_WARNINGS: Final = 64
@@ -44,6 +44,8 @@ class SandboxResult:
     """`<module>.<parameter>`"""
     logs: str
     warnings: list[str]
+    checkpoint: dict[str, Tensor] = field(default_factory=dict)
+    """Of a training run, when that was asked for."""
 
 
 class Entry(NamedTuple):
@@ -73,7 +75,8 @@ def collect(manifest_bytes: object, fetch: Fetch, logs: str, limits: SandboxLimi
     values = manifest.get("values")
     if not isinstance(values, dict) or not _shallow(values):
         raise WireError("bad values")
-    return SandboxResult(values, found["save_ctx"], found["modules"], logs, _warnings(manifest.get("warnings")))
+    warnings = _warnings(manifest.get("warnings"))
+    return SandboxResult(values, found["save_ctx"], found["modules"], logs, warnings, found["checkpoint"])
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

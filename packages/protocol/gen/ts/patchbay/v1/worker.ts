@@ -193,6 +193,8 @@ export interface StartJob {
   ticket: string;
   /** Of a start that is sent again: the last `seq` that was heard */
   afterSeq: number;
+  /** {run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none */
+  resumeJson: string;
 }
 
 export interface CancelJob {
@@ -1697,7 +1699,7 @@ export const ExecuteRequest: MessageFns<ExecuteRequest> = {
 };
 
 function createBaseStartJob(): StartJob {
-  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "", afterSeq: 0 };
+  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "", afterSeq: 0, resumeJson: "" };
 }
 
 export const StartJob: MessageFns<StartJob> = {
@@ -1716,6 +1718,9 @@ export const StartJob: MessageFns<StartJob> = {
     }
     if (message.afterSeq !== 0) {
       writer.uint32(40).uint64(message.afterSeq);
+    }
+    if (message.resumeJson !== "") {
+      writer.uint32(50).string(message.resumeJson);
     }
     return writer;
   },
@@ -1773,6 +1778,14 @@ export const StartJob: MessageFns<StartJob> = {
             message.afterSeq = longToNumber(reader.uint64());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.resumeJson = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1808,6 +1821,11 @@ export const StartJob: MessageFns<StartJob> = {
         : isSet(object.after_seq)
         ? globalThis.Number(object.after_seq)
         : 0,
+      resumeJson: isSet(object.resumeJson)
+        ? globalThis.String(object.resumeJson)
+        : isSet(object.resume_json)
+        ? globalThis.String(object.resume_json)
+        : "",
     };
   },
 
@@ -1828,6 +1846,9 @@ export const StartJob: MessageFns<StartJob> = {
     if (message.afterSeq !== 0) {
       obj.afterSeq = Math.round(message.afterSeq);
     }
+    if (message.resumeJson !== "") {
+      obj.resumeJson = message.resumeJson;
+    }
     return obj;
   },
 
@@ -1841,6 +1862,7 @@ export const StartJob: MessageFns<StartJob> = {
     message.artifactUrl = object.artifactUrl ?? "";
     message.ticket = object.ticket ?? "";
     message.afterSeq = object.afterSeq ?? 0;
+    message.resumeJson = object.resumeJson ?? "";
     return message;
   },
 };

@@ -11,7 +11,7 @@ from typing import Any
 
 from patchbay_worker.artifacts.result_files import place_files
 from patchbay_worker.artifacts.transfer import ArtifactStore
-from patchbay_worker.engine.config import JobContext, JobOutput
+from patchbay_worker.engine.config import Checkpoint, JobContext, JobOutput
 from patchbay_worker.frames import Frame
 
 
@@ -45,6 +45,7 @@ class JobFrame:
         self.key: dict[str, Any] = {name: fields[name] for name in ("job", "attempt", "epoch")}
         self.document = frame.body
         self.deadline_unix_ms = int(fields["deadlineUnixMs"]) or None
+        self.resume = {run: Checkpoint(**at) for run, at in json.loads(fields.get("resume") or "{}").items()}
         self.store = store
         store.use(str(fields["artifactUrl"]), str(fields["ticket"]))
 
@@ -53,7 +54,15 @@ class JobFrame:
         return all(frame.fields.get(name) == value for name, value in self.key.items())
 
     def context(self, document: dict[str, Any]) -> JobContext:
-        return JobContext(self.key["job"], self.key["attempt"], document, self.deadline_unix_ms, self.store.get)
+        return JobContext(
+            job_id=self.key["job"],
+            attempt=self.key["attempt"],
+            document=document,
+            deadline_unix_ms=self.deadline_unix_ms,
+            fetch_artifact=self.store.get,
+            store_artifact=self.store.put,
+            resume=self.resume,
+        )
 
 
 def _written(output: JobOutput) -> dict[str, bytes]:

@@ -75,6 +75,7 @@ class Train:
 
     steps: int
     optimizer: Json
+    checkpoint_every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,12 @@ def _run(index: int, value: Json) -> RunRequest:
         top_k=wanted["topK"],
         sampling=Sampling(value["maxNewTokens"], value["temperature"], value["topP"]) if generates else None,
         loss=value.get("loss"),
-        train=Train(value["steps"], value["optimizer"]) if value["mode"] == "train" else None,
+        train=_train(value) if value["mode"] == "train" else None,
     )
+
+
+def _train(value: Json) -> Train:
+    return Train(value["steps"], value["optimizer"], value.get("checkpointEvery"))
 
 
 def _selection(value: Json) -> HookSelection:

@@ -6,12 +6,13 @@ Not here: how a run calls the model (run_forward.py, run_generate.py, run_backwa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from patchbay_worker.engine.config import Checkpoint
 from patchbay_worker.engine.job.compile_job import CompiledRun
 from patchbay_worker.engine.job.inputs import Share, share_of
 from patchbay_worker.engine.job.tokens import TokenTexts
@@ -43,6 +44,10 @@ class JobRun:
     deadline_s: float | None
     stop_reason: Callable[[], str | None]
     brake: Brake
+    fetch_artifact: Callable[[str], bytes]
+    store_artifact: Callable[[bytes], str]
+    resume: Mapping[str, Checkpoint]
+    warnings: list[str]
 
     def must_stop(self) -> bool:
         """Root only: true once an edit failed, the job was cancelled or its time is over."""

@@ -11,12 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from patchbay_worker.engine.config import Checkpoint
 from patchbay_worker.engine.job.compile_job import CompiledRun
 from patchbay_worker.engine.job.job_spec import Train
 from patchbay_worker.engine.job.loss import Loss
+from patchbay_worker.engine.run.checkpoints import keep_checkpoint, load_checkpoint
 from patchbay_worker.engine.run.run_backward import differentiate
 from patchbay_worker.engine.run.run_context import JobRun, with_hooks
 from patchbay_worker.engine.run.run_output import RunOutput
+from patchbay_worker.hooks.editor import HomeSandbox
 from patchbay_worker.hooks.scope import RunScope
 
 PROGRESS_S: Final = 0.1
@@ -27,18 +30,36 @@ def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOut
 
     def body(scope: RunScope, output: RunOutput) -> None:
         output.losses = []
+        saved = job.resume.get(run.request.name)
         if job.world.is_root:
-            job.editor.tell(lambda sandbox: sandbox.begin_training(_torch_options(train.optimizer)))
-        for step in range(train.steps):
-            if step > 0 and not job.agree_to_go_on():
+            output.losses = _begin(job, run.request.name, train, saved)
+        for step in range(saved.step if saved is not None else 0, train.steps):
+            # A checkpoint that only the home rank can read may have failed there.
+            if (step > 0 or saved is not None) and not job.agree_to_go_on():
                 return
             _, value = differentiate(job, run, scope, loss, step=step)
             if job.world.is_root:
                 job.editor.tell(lambda sandbox: sandbox.step())
                 output.losses.append(value)
                 progress.tell(output.losses)
+                keep_checkpoint(job, run.request.name, train, output.losses)
 
     return with_hooks(job, run, body, differentiated=True)
+
+
+def _begin(job: JobRun, run: str, train: Train, saved: Checkpoint | None) -> list[float]:
+    """The losses so far. A failure poisons the job, and the ranks hear of it when they next agree."""
+    losses: list[float] = []
+
+    def begin(sandbox: HomeSandbox) -> None:
+        if saved is not None:
+            tensors, before = load_checkpoint(job, run, saved)
+            sandbox.restore(tensors)
+            losses.extend(before)
+        sandbox.begin_training(_torch_options(train.optimizer))
+
+    job.editor.tell(begin)
+    return losses
 
 
 def _torch_options(optimizer: Mapping[str, Any]) -> dict[str, Any]:

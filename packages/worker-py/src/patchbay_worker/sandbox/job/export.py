@@ -31,7 +31,7 @@ class Exporter:
     def __init__(self, max_tensors: int, max_bytes: int) -> None:
         self.tensors: list[tuple[str, str, Tensor]] = []
         self.warnings: list[str] = []
-        self._left = {"save_ctx": max_tensors, "modules": MAX_MODULE_TENSORS}
+        self._left = {"save_ctx": max_tensors, "modules": MAX_MODULE_TENSORS, "checkpoint": MAX_MODULE_TENSORS}
         self._names: set[tuple[str, str]] = set()
         self._bytes_left = max_bytes
         self._items_left = MAX_ITEMS
@@ -42,6 +42,10 @@ class Exporter:
     def modules(self, modules: nn.ModuleDict) -> None:
         for name, tensor in modules.state_dict().items():
             self._tensor("modules", name, tensor)
+
+    def checkpoint(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self._tensor("checkpoint", name, tensor)
 
     def _value(self, name: str, value: Any, depth: int) -> Any:
         self._items_left -= 1

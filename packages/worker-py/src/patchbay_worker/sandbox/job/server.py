@@ -27,6 +27,7 @@ from patchbay_worker.sandbox.job.save_ctx import SaveContext
 from patchbay_worker.sandbox.job.training import Training
 from patchbay_worker.sandbox.job.user_code import describe, fit_message, load_function
 from patchbay_worker.sandbox.lockdown.job_part import SOCKET_FD, JobLockDown
+from patchbay_worker.sandbox.wire.dtypes import BY_NAME
 from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
 from patchbay_worker.sandbox.wire.message import (
     BODY_IN_ARENA,
@@ -101,6 +102,7 @@ class JobServer:
         self._exports: list[Tensor] = []
         self._graphs = Graphs()
         self._training = Training(self._modules)
+        self._restored: dict[str, Tensor] = {}
         self._handlers: dict[Kind, Callable[[Message], Reply]] = {
             Kind.SEED: self._seed,
             Kind.MODULE: self._module,
@@ -113,6 +115,8 @@ class JobServer:
             Kind.LOSS: self._loss,
             Kind.OPTIMIZER: self._optimizer,
             Kind.STEP: self._step,
+            Kind.CHECKPOINT: self._checkpoint,
+            Kind.RESTORE: self._restore,
         }
 
     def answer(self, data: bytes) -> bytes:
@@ -180,8 +184,25 @@ class JobServer:
         return DONE
 
     def _optimizer(self, request: Message) -> Reply:
-        self._training.begin(request.body)
+        saved, self._restored = self._restored, {}
+        self._training.begin(request.body, saved)
         return DONE
+
+    def _restore(self, request: Message) -> Reply:
+        """A piece of a checkpoint, as flat bytes; OPTIMIZER then begins from it."""
+        body = request.body
+        if body["at"] == 0:
+            whole = torch.empty(body["shape"], dtype=BY_NAME[body["dtype"]])
+            self._restored[body["name"]] = whole
+        flat = self._restored[body["name"]].reshape(-1).view(torch.uint8)
+        piece = self._arena.input(request.records[0])
+        flat[body["at"] : body["at"] + len(piece)] = piece
+        return DONE
+
+    def _checkpoint(self, request: Message) -> Reply:
+        exporter = Exporter(request.body["max_tensors"], request.body["max_bytes"])
+        exporter.checkpoint(self._training.checkpoint())
+        return self._export(exporter, {})
 
     def _step(self, _: Message) -> Reply:
         self._graphs.release()
@@ -194,11 +215,15 @@ class JobServer:
         values = exporter.save_ctx(self._save_ctx)
         if body["modules"]:
             exporter.modules(self._modules)
+        return self._export(exporter, values, body["max_json"])
+
+    def _export(self, exporter: Exporter, values: dict[str, Any], max_json: int = 0) -> Reply:
+        """Keeps what the manifest names for FETCH; the manifest itself is export 0."""
         manifest = {"tensors": list(manifest_tensors(exporter)), "warnings": exporter.warnings, "values": values}
         raw = encode_body(manifest)
-        if len(raw) > body["max_json"]:
+        if values and len(raw) > max_json:
             manifest["values"] = {}
-            manifest["warnings"] = [f"the plain values of save_ctx are over {body['max_json']} bytes and left out"]
+            manifest["warnings"] = [f"the plain values of save_ctx are over {max_json} bytes and left out"]
             raw = encode_body(manifest)
         self._exports = [torch.frombuffer(bytearray(raw), dtype=torch.uint8)]
         self._exports += [tensor for _, _, tensor in exporter.tensors]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from patchbay_worker.sandbox.job import checkpoint
 from patchbay_worker.sandbox.job.user_code import Refusal
 
 KINDS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
@@ -24,14 +25,23 @@ class Training:
         self._modules = modules
         self._optimizer: torch.optim.Optimizer | None = None
 
-    def begin(self, options: Mapping[str, Any]) -> None:
-        """`options` has `kind` and torch's own keywords; what is absent has torch's default."""
+    def begin(self, options: Mapping[str, Any], saved: Mapping[str, Tensor]) -> None:
+        """`options` has `kind` and torch's own keywords; what is absent has torch's default. With `saved`, what
+        `checkpoint` gave, it goes on from there.
+        """
         parameters = [parameter for parameter in self._modules.parameters() if parameter.requires_grad]
         if not parameters:
             raise Refusal("nothing-to-train")
         keywords = {key: value for key, value in options.items() if key != "kind"}
         self._optimizer = KINDS[options["kind"]](parameters, **keywords)
         self._optimizer.zero_grad()
+        if saved:
+            checkpoint.put_back(saved, self._modules, self._optimizer)
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """All that the next step depends on."""
+        assert self._optimizer is not None, "the worker begins before it asks"
+        return checkpoint.take(self._modules, self._optimizer)
 
     def step(self) -> None:
         """One step with what the backward passes since the last one have collected."""

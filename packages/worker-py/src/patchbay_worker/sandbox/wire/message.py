@@ -47,6 +47,8 @@ class Kind(IntEnum):
     LOSS = 10
     OPTIMIZER = 11
     STEP = 12
+    CHECKPOINT = 13
+    RESTORE = 14
     OK = 64
     TENSOR = 65
     ERROR = 66
