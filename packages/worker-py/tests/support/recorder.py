@@ -11,7 +11,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 Entry = tuple[Any, ...]
-COLLECTIVES = ("gather", "scatter", "broadcast", "all_reduce", "all_gather")
+COLLECTIVES = (
+    "gather",
+    "scatter",
+    "broadcast",
+    "all_reduce",
+    "all_gather",
+    "all_gather_into_tensor",
+    "reduce_scatter_tensor",
+)
 
 
 class _Work:
