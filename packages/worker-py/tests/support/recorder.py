@@ -11,15 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 Entry = tuple[Any, ...]
-COLLECTIVES = (
-    "gather",
-    "scatter",
-    "broadcast",
-    "all_reduce",
-    "all_gather",
-    "all_gather_into_tensor",
-    "reduce_scatter_tensor",
-)
+COLLECTIVES = ("gather", "scatter", "broadcast", "all_reduce", "all_gather")
 
 
 class _Work:

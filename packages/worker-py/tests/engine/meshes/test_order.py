@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,18 +50,6 @@ def test_one_order_on_all_ranks(gang: Gang) -> None:
     records = gang.recorded()
     if gang.tp > 1:
         check(records, 30)
-
-
-def test_one_order_also_among_the_collectives_of_fsdp(llama: Path) -> None:
-    """Which gathers weights and reduces gradients between ours, on groups of its own."""
-    with Gang(2, dp=2, fsdp=True) as gang:
-        gang.load(llama)
-        gang.record()
-        gang.run(document(python("return inputs.flip(-1)")))
-        records = gang.recorded()
-    check(records, 60)
-    kinds = {entry[0] for record in records for entry in record}
-    assert {"all_gather_into_tensor", "reduce_scatter_tensor", "gather", "scatter"} <= kinds
 
 
 def test_one_order_also_where_an_edit_fails(pair: Gang) -> None:
