@@ -133,8 +133,9 @@ export class Network {
   }
 
   close(): void {
-    for (const name of [...this.#hosts, `${this.#prefix}hub`]) removeNamespace(name);
+    // before its other end: a namespace takes its devices along at a time of its own
     if (existsSync(`/sys/class/net/${this.#cable}`)) ip('link', 'del', this.#cable);
+    for (const name of [...this.#hosts, `${this.#prefix}hub`]) removeNamespace(name);
     if (existsSync(RESOLVERS) && readdirSync(RESOLVERS).length === 0) rmdirSync(RESOLVERS);
   }
 }

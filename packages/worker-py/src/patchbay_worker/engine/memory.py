@@ -71,7 +71,8 @@ def free_the_rest(model: Any) -> None:
         if isinstance(value, DTensor):
             local = value._local_tensor
             if local.untyped_storage().nbytes() > local.numel() * local.element_size():
-                local.set_(local.clone())
+                own = local.clone()
+                local.set_(own.untyped_storage(), 0, own.shape, own.stride())
 
 
 def measure(needed: int, model: Any, device: torch.device) -> MemoryUse:
