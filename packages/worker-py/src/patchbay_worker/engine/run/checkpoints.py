@@ -1,7 +1,7 @@
 """Checkpoints of a training run: taken on the home rank, stored as artifacts, found again by a later attempt.
 
 A checkpoint that cannot be stored is a warning and never ends the training. Not here: what is in one (the sandbox's
-job/checkpoint.py), which one an attempt goes on from (the orchestrator reads that from the job's events).
+job/training.py), which one an attempt goes on from (the orchestrator reads that from the job's events).
 """
 
 from __future__ import annotations
