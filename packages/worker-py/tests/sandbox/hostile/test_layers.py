@@ -64,9 +64,7 @@ KERNEL_FILES: frozenset[Layer] = frozenset(("seccomp", "landlock"))
 
 CASES: dict[str, Held] = {
     "root: no /etc": Held("root", "isolated", KERNEL_FILES, PASSWD, "FileNotFoundError"),
-    "root: no /proc": Held(
-        "root", "isolated", KERNEL_FILES, 'save_ctx.said = os.path.exists("/proc")', False
-    ),
+    "root: no /proc": Held("root", "isolated", KERNEL_FILES, 'save_ctx.said = os.path.exists("/proc")', False),
     "root: no place to write": Held(
         "root",
         "isolated",
