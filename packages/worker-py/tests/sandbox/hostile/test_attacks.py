@@ -69,7 +69,7 @@ STOPPED = {
     "a process pool": "import multiprocessing as m\nsave_ctx.said = m.get_context('fork').Process(target=print).start()",
     "a memory file": 'save_ctx.said = os.memfd_create("x")',
     "a pipe": "save_ctx.said = os.pipe()",
-    "shared memory": 'from multiprocessing import shared_memory\nsave_ctx.said = shared_memory.SharedMemory("x", True, 9)',
+    "shared memory": "from multiprocessing.shared_memory import *\nsave_ctx.said = SharedMemory('x', True, 9)",
     "share a tensor": "save_ctx.said = torch.ones(3).share_memory_().tolist()",
     "raise a limit": "import resource\nsave_ctx.said = resource.setrlimit(resource.RLIMIT_CPU, (-1, -1))",
     "lower a limit": "import resource\nsave_ctx.said = resource.setrlimit(resource.RLIMIT_CPU, (9, 9))",
@@ -190,7 +190,7 @@ def test_files_cannot_even_be_seen(pool_of: PoolOf, targets: Targets, level: Lev
     assert got in ("FileNotFoundError", "PermissionError")
 
 
-# The same attacks with nothing in their way, as far as they do no harm: a test above that could not fail would show here.
+# The same attacks with nothing in their way, as far as they do no harm: what could not fail shows.
 HARMLESS = {
     "read /etc/passwd",
     "read a file of the worker",
