@@ -22,6 +22,7 @@ import { errorJson } from '../packages/protocol/src/errors.js';
 import { jobDocument } from '../packages/protocol/src/job.js';
 import { jobResult } from '../packages/protocol/src/result.js';
 import { jobDocumentPage } from './job-document.js';
+import { jobStatesPage } from './job-states.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const python = process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python');
@@ -58,6 +59,7 @@ function printed(): Map<string, string> {
     [`${protocol}/gen/py/patchbay_protocol/errors.json`, json(CATALOGUE)],
     ['docs/errors.md', errorsTable()],
     ['docs/job-document.md', jobDocumentPage()],
+    ['docs/job-states.md', jobStatesPage()],
   ]);
 }
 
