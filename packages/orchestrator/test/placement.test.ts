@@ -45,6 +45,8 @@ describe('deployments', () => {
       tp: 2,
       pp: 1,
       dp: 1,
+      fsdp: false,
+      expertParallel: false,
       dtype: 'float32',
       replicas: 1,
     });

@@ -47,6 +47,10 @@ export const deploymentSpec = z.strictObject({
   tp: z.int().min(1).max(64).default(1),
   pp: z.int().min(1).max(64).default(1),
   dp: z.int().min(1).max(64).default(1),
+  /** The copies of `dp` share one set of weights, each holding a part (FSDP2). */
+  fsdp: z.boolean().default(false),
+  /** `tp` divides the experts of a mixture instead of every layer. */
+  expertParallel: z.boolean().default(false),
   dtype: z.enum(['float32', 'bfloat16', 'float16']).default('float32'),
   replicas: z.int().min(1).max(64).default(1),
 });

@@ -85,7 +85,15 @@ export const resultFile = z.object({
 
 export const SANDBOX_LEVELS = ['isolated', 'confined', 'filtered', 'trusted'] as const;
 
-export const mesh = z.object({ pp: z.int().min(1), dp: z.int().min(1), tp: z.int().min(1) });
+export const mesh = z.object({
+  pp: z.int().min(1),
+  dp: z.int().min(1),
+  tp: z.int().min(1),
+  /** The copies of `dp` share one set of weights (FSDP2). Absent where they do not. */
+  fsdp: z.boolean().optional(),
+  /** `tp` divides the experts only. Absent where it divides every layer. */
+  expertParallel: z.boolean().optional(),
+});
 
 const fingerprint = z.object({
   modelSha256: z.string(),

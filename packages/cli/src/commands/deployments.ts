@@ -6,7 +6,8 @@ import { table } from '../output.js';
 import { toSpec } from '../stack/deploy-model.js';
 import { deploymentArguments } from './deployment-arguments.js';
 
-const meshOf = ({ spec: { pp, dp, tp } }: Deployment): string => `pp ${pp}, dp ${dp}, tp ${tp}`;
+const meshOf = ({ spec: { pp, dp, tp, fsdp, expertParallel } }: Deployment): string =>
+  `pp ${pp}, ${fsdp ? 'fsdp' : 'dp'} ${dp}, tp ${tp}${expertParallel ? ' (experts)' : ''}`;
 
 export const deploy = defineCommand({
   name: 'deploy',

@@ -1,6 +1,7 @@
 /** Deploys the model that a stack was started with. @module */
 import {
   deploymentSpec,
+  error,
   isPatchbayError,
   type Deployment,
   type DeploymentSpec,
@@ -9,7 +10,10 @@ import {
 import { deploymentName, resolveModel } from '../checkout.js';
 
 /** A deployment of which only some things are said. */
-export type SpecOptions = { readonly [K in keyof DeploymentSpec]?: DeploymentSpec[K] | undefined };
+export type SpecOptions = { readonly [K in Exclude<keyof DeploymentSpec, 'fsdp'>]?: DeploymentSpec[K] | undefined } & {
+  /** Ranks that share batch and weights: dp with its flag, in one word. */
+  readonly fsdp?: number | undefined;
+};
 
 export interface DeployOptions {
   readonly onProgress: (message: string) => void;
@@ -18,13 +22,18 @@ export interface DeployOptions {
 
 /** Fills in what was not said. */
 export function toSpec(given: SpecOptions & { readonly model: string }): DeploymentSpec {
-  const { model, name, tp, pp, dp, dtype, replicas } = given;
+  const { model, name, tp, pp, dp, fsdp, expertParallel, dtype, replicas } = given;
+  if (fsdp !== undefined && dp !== undefined && dp !== fsdp) {
+    throw error('PB_USAGE', { reason: `--dp ${dp} and --fsdp ${fsdp} name the same axis`, command: 'deploy' });
+  }
   return deploymentSpec.parse({
     model: resolveModel(model),
     name: name ?? deploymentName(model),
     tp,
     pp,
-    dp,
+    dp: fsdp ?? dp,
+    fsdp: fsdp !== undefined && fsdp > 1,
+    expertParallel,
     dtype,
     replicas,
   });

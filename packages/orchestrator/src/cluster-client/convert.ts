@@ -119,8 +119,9 @@ export function readError(json: Buffer | string): PatchbayError {
   }
 }
 
-export function deployRequest({ name, model, dtype, pp, dp, tp, replicas }: DeploymentSpec): DeployRequest {
-  return { name, model, dtype, pp, dp, tp, replicas };
+export function deployRequest(spec: DeploymentSpec): DeployRequest {
+  const { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas } = spec;
+  return { name, model, dtype, pp, dp, tp, fsdp, expertParallel, replicas };
 }
 
 function readReplica(message: ReplicaMessage): ActualReplica {

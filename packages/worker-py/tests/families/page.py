@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from families.matrix import Findings, examine, summary
 from patchbay_worker.errors import PatchbayError
@@ -11,7 +11,16 @@ from support.checkpoints import FAMILIES
 from support.gang import Gang
 
 PAGE: Final = Path(__file__).parents[4] / "docs/models.md"
-MESHES: Final = {"tp 1": {"tp": 1}, "tp 2": {"tp": 2}, "pp 2": {"pp": 2, "tp": 1}}
+MESHES: Final[dict[str, dict[str, Any]]] = {
+    "tp 1": {"tp": 1},
+    "tp 2": {"tp": 2},
+    "tp 4": {"tp": 4},
+    "ep 2": {"tp": 2, "experts": True},
+    "pp 2": {"pp": 2, "tp": 1},
+    "dp 2": {"dp": 2, "tp": 1},
+    "fsdp 2": {"dp": 2, "tp": 1, "fsdp": True},
+    "fsdp 2 x tp 2": {"dp": 2, "tp": 2, "fsdp": True},
+}
 HEAD: Final = """<!-- Written by `npm run models`. -->
 # Architectures
 

@@ -13,7 +13,7 @@ from patchbay_worker.errors import PatchbayError
 from support.checkpoints import FAMILIES
 from support.gang import Gang
 
-COUNT = 2  # of each mesh
+COUNT = 1  # of each mesh
 CHOICE = random.Random(os.environ.get("PATCHBAY_SEED", "0"))
 SAMPLE = {mesh: CHOICE.sample(list(FAMILIES), COUNT) for mesh in MESHES}
 

@@ -19,6 +19,7 @@ from transformers.models.gpt_neox.configuration_gpt_neox import GPTNeoXConfig
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.mistral.configuration_mistral import MistralConfig
 from transformers.models.mixtral.configuration_mixtral import MixtralConfig
+from transformers.models.olmo.configuration_olmo import OlmoConfig
 from transformers.models.olmo2.configuration_olmo2 import Olmo2Config
 from transformers.models.opt.configuration_opt import OPTConfig
 from transformers.models.phi3.configuration_phi3 import Phi3Config
@@ -50,13 +51,12 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "mistral": lambda: MistralConfig(**LLAMA_LIKE, sliding_window=16),
     "mixtral": lambda: MixtralConfig(**LLAMA_LIKE, num_local_experts=4),
     "qwen3": lambda: Qwen3Config(**LLAMA_LIKE, head_dim=8),
-    "qwen3_moe": lambda: Qwen3MoeConfig(
-        **LLAMA_LIKE, head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64
-    ),
+    "qwen3_moe": lambda: Qwen3MoeConfig(**LLAMA_LIKE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64),
     "gemma3": lambda: Gemma3TextConfig(
         **{**LLAMA_LIKE, "tie_word_embeddings": True}, head_dim=8, sliding_window=16, query_pre_attn_scalar=8
     ),
     "glm4": lambda: Glm4Config(**LLAMA_LIKE, head_dim=8),
+    "olmo": lambda: OlmoConfig(**LLAMA_LIKE),
     "olmo2": lambda: Olmo2Config(**LLAMA_LIKE),
     "tied llama": lambda: LlamaConfig(**{**LLAMA_LIKE, "tie_word_embeddings": True}),
     "phi3": lambda: Phi3Config(**LLAMA_LIKE),

@@ -55,9 +55,10 @@ class Outcome:
 class Gang:
     """The rank processes of a mesh. Use as a context manager."""
 
-    def __init__(self, tp: int, *, pp: int = 1, dp: int = 1) -> None:
+    def __init__(self, tp: int, *, pp: int = 1, dp: int = 1, fsdp: bool = False, experts: bool = False) -> None:
         self.tp = tp
-        self.mesh = {"pp": pp, "dp": dp, "tp": tp}
+        self.mesh: dict[str, Any] = {"pp": pp, "dp": dp, "tp": tp}
+        self._flags = {"fsdp": fsdp, "experts": experts}
         os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
@@ -71,7 +72,14 @@ class Gang:
 
     def load(self, model: Path, **config: Any) -> dict[str, Any]:
         """Loads a model on all ranks in place of the one before; returns its description."""
-        settings = {"model_path": str(model), "name": model.name, **self.mesh, "master_port": free_port(), **config}
+        settings = {
+            "model_path": str(model),
+            "name": model.name,
+            **self.mesh,
+            **self._flags,
+            "master_port": free_port(),
+            **config,
+        }
         descriptions = self._ask_all(("load", settings))
         assert all(each == descriptions[0] for each in descriptions)
         return dict(descriptions[0])

@@ -88,6 +88,8 @@ class DeployRequest(_message.Message):
     DP_FIELD_NUMBER: _builtins.int
     TP_FIELD_NUMBER: _builtins.int
     REPLICAS_FIELD_NUMBER: _builtins.int
+    FSDP_FIELD_NUMBER: _builtins.int
+    EXPERT_PARALLEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     model: _builtins.str
     """A directory on the ranks' nodes, or a hub name."""
@@ -96,6 +98,10 @@ class DeployRequest(_message.Message):
     dp: _builtins.int
     tp: _builtins.int
     replicas: _builtins.int
+    fsdp: _builtins.bool
+    """The copies of dp share one set of weights."""
+    expert_parallel: _builtins.bool
+    """tp divides the experts instead of every layer."""
     def __init__(
         self,
         *,
@@ -106,10 +112,12 @@ class DeployRequest(_message.Message):
         dp: _builtins.int = ...,
         tp: _builtins.int = ...,
         replicas: _builtins.int = ...,
+        fsdp: _builtins.bool = ...,
+        expert_parallel: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dp", b"dp", "dtype", b"dtype", "model", b"model", "name", b"name", "pp", b"pp", "replicas", b"replicas", "tp", b"tp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dp", b"dp", "dtype", b"dtype", "expert_parallel", b"expert_parallel", "fsdp", b"fsdp", "model", b"model", "name", b"name", "pp", b"pp", "replicas", b"replicas", "tp", b"tp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,8 @@ class GangSpec:
     tp: int
     replicas: int
     device: str  # "cpu" | "cuda"
+    fsdp: bool = False
+    experts: bool = False
 
     @property
     def world_size(self) -> int:
@@ -36,7 +38,7 @@ class GangSpec:
     @property
     def wanted(self) -> tuple[object, ...]:
         """What makes two deployments the same; the device is the cluster's choice."""
-        return (self.model, self.dtype, self.pp, self.dp, self.tp, self.replicas)
+        return (self.model, self.dtype, self.pp, self.dp, self.tp, self.fsdp, self.experts, self.replicas)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

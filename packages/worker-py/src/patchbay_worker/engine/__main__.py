@@ -24,6 +24,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a directory or a hub name")
     for axis in ("pp", "dp", "tp"):
         parser.add_argument(f"--{axis}", type=int, default=1)
+    parser.add_argument("--fsdp", action="store_true", help="the copies of dp share one set of weights")
+    parser.add_argument("--experts", action="store_true", help="tp divides the experts only")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--job", type=Path, required=True, help="the job document")
@@ -39,6 +41,8 @@ def _config(arguments: argparse.Namespace) -> EngineConfig:
         pp=arguments.pp,
         dp=arguments.dp,
         tp=arguments.tp,
+        fsdp=arguments.fsdp,
+        experts=arguments.experts,
         dtype=arguments.dtype,
         device=arguments.device,
         rank=int(environment.get("RANK", "0")),

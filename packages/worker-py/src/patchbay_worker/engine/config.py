@@ -25,13 +25,15 @@ class EngineConfig:
     master_port: int
     pp: int = 1
     dp: int = 1
+    fsdp: bool = False
+    experts: bool = False
     dtype: str = "float32"
     device: Literal["cpu", "cuda"] = "cpu"
     sandbox_pool: int = 2
 
     @property
     def mesh(self) -> Mesh:
-        return Mesh(self.pp, self.dp, self.tp)
+        return Mesh(self.pp, self.dp, self.tp, self.fsdp, self.experts)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from patchbay_worker.engine.config import EngineConfig
 from patchbay_worker.engine.load import LoadedModel
+from patchbay_worker.sharding.fsdp import class_name
 from patchbay_worker.sharding.probe import dtype_name
 
 POSITION_FIELDS = ("max_position_embeddings", "n_positions", "n_ctx")
@@ -43,7 +44,7 @@ def describe(config: EngineConfig, loaded: LoadedModel, sandbox: SandboxState) -
         "maxPositions": max_positions(loaded) or 0,
         "hiddenSize": text.hidden_size,
         "layers": text.num_hidden_layers,
-        "modules": [{"name": name, "className": type(module).__name__} for name, module in loaded.modules.items()],
+        "modules": [{"name": name, "className": class_name(module)} for name, module in loaded.modules.items()],
         "parameters": [
             {"name": name, "shape": list(facts.shape), "dtype": dtype_name(facts.dtype)}
             for name, facts in loaded.parameters.items()

@@ -25,21 +25,23 @@ from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 from transformers.utils.logging import disable_progress_bar
 
 from patchbay_worker.engine.config import EngineConfig
-from patchbay_worker.engine.pipeline.stage import Stage
+from patchbay_worker.engine.pipeline.stage import Stage, check_stages_add_nothing
 from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
-from patchbay_worker.sharding.divisibility import check_shardable, check_stages
+from patchbay_worker.sharding.divisibility import check_experts, check_fsdp, check_shardable, check_stages
+from patchbay_worker.sharding.fsdp import free_weights
 from patchbay_worker.sharding.layout import SiteTable
 
 
 @dataclass(frozen=True)
 class ParameterFacts:
-    """Of the full parameter; `stage` is the first pipeline stage that holds it."""
+    """Of the full parameter; `stage` is the first pipeline stage that holds it, `tied` that another one uses it too."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     stage: int
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,32 +92,56 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     except (OSError, ValueError) as failure:
         raise error("PB_MODEL_LOAD_FAILED", model=config.model_path, reason=str(failure)) from failure
     skeleton = _skeleton(config, hf_config)
-    check_shardable(config.name, skeleton.tp_plan if skeleton is not None else {}, hf_config, config.tp)
-    check_stages(config.name, skeleton.pp_plan if skeleton is not None else {}, hf_config, config.pp)
+    if skeleton is not None:
+        _check_plans(config, skeleton, hf_config)
     model = _read_shard(config, local)
     model.eval().requires_grad_(False)
-    if config.tp * config.pp == 1:
+    if not _is_distributed(config):
         model.to(world.device)
     pipeline = None
     if config.pp > 1:
+        check_stages_add_nothing(model, config.name, world)
         pipeline = model._pp_stage = Stage(model._pp_stage)
     takes = frozenset(inspect.signature(model.forward).parameters)
+    sites = find_sites(model, skeleton, takes, world)
+    free_weights(model)
     return LoadedModel(
         model,
         model.config,
         _tokenizer(config.model_path, local),
-        find_sites(model, skeleton, takes, world),
+        sites,
         _modules(model, skeleton if config.pp > 1 else None),
-        _parameters(model, world),
+        _parameters(model, skeleton if config.pp > 1 else None, world),
         takes,
         pipeline,
     )
 
 
+def _is_distributed(config: EngineConfig) -> bool:
+    """Whether transformers has anything to divide; plain copies are ours."""
+    return config.fsdp or config.tp * config.pp > 1
+
+
+def _check_plans(config: EngineConfig, skeleton: Any, hf_config: Any) -> None:
+    """transformers loads an architecture without a plan silently undivided."""
+    if config.experts:
+        check_experts(config.name, skeleton._ep_plan, hf_config, config.tp)
+    else:
+        check_shardable(config.name, skeleton.tp_plan, hf_config, config.tp)
+    check_stages(config.name, skeleton.pp_plan, hf_config, config.pp)
+    if config.fsdp:
+        check_fsdp(config.name, skeleton.fsdp_plan, hf_config)
+
+
 def _read_shard(config: EngineConfig, local: bool) -> Any:
     distributed = None
-    if config.tp * config.pp > 1:
-        distributed = DistributedConfig(tp_size=config.tp, pp_size=config.pp)
+    if _is_distributed(config):
+        distributed = DistributedConfig(
+            tp_size=config.tp,
+            pp_size=config.pp,
+            fsdp_size=config.dp if config.fsdp else 1,
+            enable_expert_parallel=config.experts,
+        )
     try:
         with _mesh_of_one_copy(config):
             return AutoModelForCausalLM.from_pretrained(
@@ -131,7 +157,7 @@ def _read_shard(config: EngineConfig, local: bool) -> Any:
 @contextmanager
 def _mesh_of_one_copy(config: EngineConfig) -> Iterator[None]:
     """transformers has no copies: it wants its mesh to be the whole world, so it is handed this copy's part of ours."""
-    if config.dp == 1 or config.tp == 1:
+    if config.dp == 1 or config.tp == 1 or config.fsdp:
         yield
         return
     whole = init_device_mesh(config.device, (config.dp, config.tp), mesh_dim_names=("dp", "tp"))
@@ -149,9 +175,10 @@ def _modules(model: Any, skeleton: Any | None) -> dict[str, nn.Module]:
     return {name: own.get(name, module) for name, module in skeleton.named_modules() if name}
 
 
-def _parameters(model: Any, world: World) -> dict[str, ParameterFacts]:
+def _parameters(model: Any, skeleton: Any | None, world: World) -> dict[str, ParameterFacts]:
     """Of all stages, in the order of the stages."""
     own = {name: [list(value.shape), str(value.dtype)] for name, value in model.named_parameters()}
+    tied = {name for pair in skeleton.all_tied_weights_keys.items() for name in pair} if skeleton is not None else ()
     found: dict[str, ParameterFacts] = {}
     for stage in range(world.mesh.pp):
         source = world.mesh.rank(stage)
@@ -160,7 +187,7 @@ def _parameters(model: Any, world: World) -> dict[str, ParameterFacts]:
             told = json.loads(world.share_bytes(json.dumps(own).encode() if world.rank == source else None, source))
         for name, (shape, dtype) in told.items():
             plain = getattr(torch, str(dtype).removeprefix("torch."))
-            found.setdefault(name, ParameterFacts(tuple(shape), plain, stage))
+            found.setdefault(name, ParameterFacts(tuple(shape), plain, stage, name in tied))
     return found
 
 
@@ -173,7 +200,7 @@ def _tokenizer(path: str, local: bool) -> Any | None:
 
 def _skeleton(config: EngineConfig, hf_config: Any) -> Any | None:
     """The unsharded model without weights: its plans and full shapes. Eager attention asks no mask for its values."""
-    if config.tp * config.pp == 1:
+    if not _is_distributed(config):
         return None
     with torch.device("meta"):
         skeleton: Any = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager")

@@ -91,6 +91,8 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             pp=pp,
             dp=dp,
             tp=tp,
+            fsdp=request.fsdp,
+            experts=request.expert_parallel,
             replicas=max(1, request.replicas),
             device=self._driver.device_for(pp * dp * tp),
         )

@@ -12,11 +12,14 @@ from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.spec import CompiledHook, Save
 from patchbay_worker.sharding.checksum import is_replicated
 from patchbay_worker.sharding.collectives import ShardDims, sum_over
+from patchbay_worker.sharding.fsdp import is_managed
 from patchbay_worker.sharding.parameters import bytes_from_other_ranks, full_gradient, gradient_shard, is_cut
 
 
 class ActiveParameter:
-    """`on_gradient` is torch's callback; it is called once per backward pass that reaches the parameter."""
+    """`on_gradient` is torch's callback; it is called once per backward pass that reaches the parameter. Under FSDP2
+    the graph runs over another tensor, and the gradient is collected when the pass is over.
+    """
 
     def __init__(self, hook: CompiledHook, parameter: nn.Parameter, scope: RunScope) -> None:
         self.hook = hook
@@ -37,19 +40,28 @@ class ActiveParameter:
         edited = move_and_edit(full, ShardDims(), self.scope.mesh, lambda value: self._edit(value, call), self.report)
         return gradient_shard(edited, gradient, self._parameter)
 
+    def collect(self) -> None:
+        """FSDP2 has left the mean over the copies."""
+        gradient, self._parameter.grad = self._parameter.grad, None
+        if gradient is not None:
+            self.on_gradient(gradient * self.scope.mesh.dp.size)
+
     def _full(self, gradient: Tensor) -> Tensor | None:
         """Over the shards and the rows of all copies; None after a refusal."""
         full, mesh = full_gradient(gradient, self._parameter), self.scope.mesh
         if not is_cut(self._parameter):
+            equal = is_replicated(full, mesh.tp)
             if any(site.layout.kind == "sharded" for site in self.hook.leaves.values()):
-                # One weight for all heads, of which each rank has some: transformers leaves the sum to its user.
-                full = sum_over(full.clone(), mesh.tp)
-            elif not is_replicated(full, mesh.tp):
+                # One weight for all heads, of which each rank has some. transformers sums what it finds in `grad` when
+                # the module is done: nothing yet where torch calls this hook, the parts where FSDP2 reduces them.
+                full = full if equal and is_managed(self._parameter) else sum_over(full.clone(), mesh.tp)
+            elif not equal:
                 reason = "the ranks hold different gradients of a replicated parameter"
                 path, name = self.hook.spec.path, self.hook.module_name
                 self.scope.editor.poison(error("PB_NOT_SHARDABLE", path=path, module=name, reason=reason))
                 return None
-        return sum_over(full.clone(), mesh.dp) if mesh.dp.size > 1 else full
+        is_summed = mesh.dp.size == 1 or is_managed(self._parameter)
+        return full if is_summed else sum_over(full.clone(), mesh.dp)
 
     def finish(self) -> None:
         if self.scope.mesh.is_root and self.hook.spec.save != "none" and self.report.calls == 0:

@@ -12,6 +12,7 @@ from patchbay_worker.hooks.active_hook import ActiveHook
 from patchbay_worker.hooks.active_parameter import ActiveParameter
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.spec import CompiledHook
+from patchbay_worker.sharding.fsdp import is_managed
 
 Active = ActiveHook | ActiveParameter
 
@@ -51,11 +52,16 @@ def _on_parameter(active: ActiveParameter, parameter: nn.Parameter) -> Iterator[
     """Parameters are frozen but while one of their gradients is asked for."""
     frozen = not parameter.requires_grad
     parameter.requires_grad_(True)
-    handle = parameter.register_hook(active.on_gradient)  # type: ignore[no-untyped-call]
+    handle = None
+    if is_managed(parameter):
+        active.scope.after_backward.append(active.collect)
+    else:
+        handle = parameter.register_hook(active.on_gradient)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        handle.remove()
+        if handle is not None:
+            handle.remove()
         if frozen:
             parameter.requires_grad_(False)
             parameter.grad = None

@@ -17,6 +17,7 @@ from patchbay_worker.hooks.part import Part, part_of
 from patchbay_worker.hooks.selection import Selection
 from patchbay_worker.hooks.spec import Save
 from patchbay_worker.sharding.collectives import ShardDims
+from patchbay_worker.sharding.fsdp import class_name
 from patchbay_worker.sharding.layout import Site
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class HookCall:
         hook, selection = self._active.hook, self._selection
         return {
             "name": hook.module_name,
-            "class_name": type(hook.module).__name__,
+            "class_name": class_name(hook.module),
             "training": hook.module.training,
             "run": self._active.scope.run,
             "call": self._number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -37,13 +38,16 @@ class Rows:
 
 @dataclass
 class RunScope:
-    """`view` describes the forward call under way, with the rows of all copies; the run sets it before each."""
+    """`view` describes the forward call under way, with the rows of all copies; the run sets it before each.
+    `after_backward` is for gradients that torch calls no hook for; every rank has the same ones in the same order.
+    """
 
     run: str
     mesh: HookMesh
     editor: Editor
     captures: CaptureLog
     rows: Rows
+    after_backward: list[Callable[[], None]] = field(default_factory=list)
     _view: TokenView | None = None
     _selections: dict[Where | None, Selection | None] = field(default_factory=dict)
 
@@ -51,6 +55,10 @@ class RunScope:
     def view(self) -> TokenView:
         assert self._view is not None, "the run sets the view before it calls the model"
         return self._view
+
+    def end_backward(self) -> None:
+        for collect in self.after_backward:
+            collect()
 
     def begin_call(self, view: TokenView) -> None:
         self._view = view

@@ -31,6 +31,22 @@ def check_shardable(model: str, plan: Mapping[str, str], config: Any, tp: int) -
                 raise error("PB_NOT_DIVISIBLE", field=name, size=size, tp=tp)
 
 
+def check_experts(model: str, plan: Mapping[str, str], config: Any, ranks: int) -> None:
+    """Refuses expert parallelism without a plan, and experts that the ranks do not divide."""
+    if not plan:
+        reason = f"the architecture {config.model_type} has no expert parallel plan"
+        raise error("PB_NOT_SHARDABLE", module=model, reason=reason, hint="Deploy it without expert parallelism.")
+    experts = config.get_text_config().num_experts
+    if experts % ranks != 0:
+        raise error("PB_NOT_DIVISIBLE", field="num_experts", size=experts, tp=ranks)
+
+
+def check_fsdp(model: str, plan: Mapping[str, str], config: Any) -> None:
+    if not plan:
+        reason = f"the architecture {config.model_type} has no FSDP plan"
+        raise error("PB_NOT_SHARDABLE", module=model, reason=reason, hint="Deploy it with dp in place of fsdp.")
+
+
 def check_stages(model: str, plan: Mapping[str, object], config: Any, pp: int) -> None:
     """Refuses pp > 1 without a plan and stages without a layer."""
     if pp == 1:

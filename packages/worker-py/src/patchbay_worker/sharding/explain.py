@@ -10,17 +10,20 @@ import math
 from collections.abc import Sequence
 
 from torch import nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import Shard
 
 from patchbay_worker.sharding.layout import Dim, SiteKind
+from patchbay_worker.sharding.parameters import is_cut, tp_placement
 
 
 def _weight_dim(module: nn.Module) -> int | None:
     """The dim of a plainly sharded weight; packed (strided) placements hold interleaved parts and do not count."""
     weight = module._parameters.get("weight")
-    if not isinstance(weight, DTensor) or type(weight.placements[0]) is not Shard:
+    placement = tp_placement(weight) if weight is not None else None
+    # Subclasses of Shard are the packed ones.
+    if weight is None or not isinstance(placement, Shard) or type(placement) is not Shard:
         return None
-    return weight.placements[0].dim % weight.ndim
+    return placement.dim % weight.ndim
 
 
 def parallel_width(module: nn.Module, kind: SiteKind) -> int | None:
@@ -36,10 +39,7 @@ def parallel_width(module: nn.Module, kind: SiteKind) -> int | None:
 
 
 def _holds_sharded_weights(module: nn.Module) -> bool:
-    return any(
-        isinstance(parameter, DTensor) and not parameter.placements[0].is_replicate()
-        for parameter in module.parameters()
-    )
+    return any(is_cut(parameter) for parameter in module.parameters())
 
 
 def _block_widths(block: nn.Module) -> set[int]:
@@ -52,12 +52,14 @@ def _block_widths(block: nn.Module) -> set[int]:
 def explains(model: nn.Module, name: str, kind: SiteKind, dim: int, full: Sequence[int], shape: Sequence[Dim]) -> bool:
     """True when the plan accounts for `dim` of the leaf being cut into contiguous parts, in rank order."""
     module = model.get_submodule(name)
-    width = parallel_width(module, kind)
-    if width is not None:
-        return dim == len(full) - 1 and full[dim] == width
+    own = parallel_width(module, kind)
+    if own is not None:
+        return dim == len(full) - 1 and full[dim] == own
     if _holds_sharded_weights(module):
         return False
-    # The first dim that is neither batch nor sequence, with all behind it, is one width of the block cut into heads.
+    # The first dim that is neither batch nor sequence, with all such behind it, is one width of the block cut into
+    # heads: [B, S, H, D] or [B, H, S, D].
     leading = next((index for index, size in enumerate(shape) if isinstance(size, int)), None)
     block = model.get_submodule(name.rpartition(".")[0])
-    return leading == dim and math.prod(full[dim:]) in _block_widths(block)
+    width = math.prod(size for size, symbol in zip(full[dim:], shape[dim:], strict=True) if isinstance(symbol, int))
+    return leading == dim and width in _block_widths(block)

@@ -9,11 +9,16 @@ from patchbay_worker.errors import error
 
 @dataclass(frozen=True)
 class Mesh:
-    """Sizes of the axes (pp, dp, tp), row-major, tp fastest: rank = (pp index * dp + dp index) * tp + tp index."""
+    """Sizes of the axes (pp, dp, tp), row-major, tp fastest: rank = (pp index * dp + dp index) * tp + tp index.
+
+    With `fsdp` the copies share one set of weights, each holding a part; with `experts` tp divides the experts only.
+    """
 
     pp: int
     dp: int
     tp: int
+    fsdp: bool = False
+    experts: bool = False
 
     @property
     def size(self) -> int:
@@ -42,8 +47,10 @@ class Mesh:
             for shard in range(self.tp)
         ]
 
-    def to_json(self) -> dict[str, int]:
-        return {"pp": self.pp, "dp": self.dp, "tp": self.tp}
+    def to_json(self) -> dict[str, int | bool]:
+        sizes: dict[str, int | bool] = {"pp": self.pp, "dp": self.dp, "tp": self.tp}
+        flags = {"fsdp": self.fsdp, "expertParallel": self.experts}
+        return sizes | {name: True for name, is_on in flags.items() if is_on}
 
 
 def check_mesh(mesh: Mesh, world_size: int) -> None:
@@ -51,6 +58,14 @@ def check_mesh(mesh: Mesh, world_size: int) -> None:
     reason = None
     if min(mesh.pp, mesh.dp, mesh.tp) < 1 or mesh.size != world_size:
         reason = f"it needs {mesh.size} ranks, there are {world_size}"
+    elif mesh.pp > 1 and mesh.fsdp:
+        reason = "transformers does not combine FSDP with pipeline stages"
+    elif mesh.fsdp and mesh.dp == 1:
+        reason = "FSDP needs two ranks or more to share the weights"
+    elif mesh.experts and mesh.tp == 1:
+        reason = "expert parallelism divides the experts over the tp ranks, and there is one"
+    elif mesh.experts and mesh.pp > 1:
+        reason = "expert parallelism together with pipeline stages is not served"
     elif mesh.pp > 1 and mesh.dp > 1:
         reason = "pipeline stages together with data parallel copies are not served; use replicas for copies"
     if reason is not None:

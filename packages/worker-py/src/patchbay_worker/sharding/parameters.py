@@ -6,7 +6,9 @@ Not here: which parameters (engine/run/parameters.py), who sees them (hooks/acti
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Placement, distribute_tensor
+
+from patchbay_worker.sharding.fsdp import AXIS
 
 
 def full_value(parameter: Tensor) -> Tensor:
@@ -29,13 +31,23 @@ def gradient_shard(full: Tensor, gradient: Tensor, parameter: Tensor) -> Tensor:
     return local
 
 
+def tp_placement(parameter: Tensor) -> Placement | None:
+    """How the model's own plan has placed it; None where it has not."""
+    if not isinstance(parameter, DTensor):
+        return None
+    names = parameter.device_mesh.mesh_dim_names or ()
+    axes = [axis for axis in range(parameter.device_mesh.ndim) if axis >= len(names) or names[axis] != AXIS]
+    return parameter.placements[axes[-1]] if axes else None
+
+
 def is_cut(parameter: Tensor) -> bool:
-    """Whether every rank has a part of its own."""
-    return isinstance(parameter, DTensor) and not all(place.is_replicate() for place in parameter.placements)
+    """Whether every tp rank has a part of its own."""
+    placement = tp_placement(parameter)
+    return placement is not None and not placement.is_replicate()
 
 
 def bytes_from_other_ranks(full: Tensor, parameter: Tensor) -> int:
-    if not isinstance(parameter, DTensor) or not is_cut(parameter):
+    if not isinstance(parameter, DTensor) or all(placement.is_replicate() for placement in parameter.placements):
         return 0
     ranks = parameter.device_mesh.size()
     return full.nbytes * (ranks - 1) // ranks

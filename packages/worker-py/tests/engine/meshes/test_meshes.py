@@ -16,7 +16,14 @@ from support.gang import Gang
 from support.plain_gradients import plain_gradients
 from support.plain_hooks import greedy, plain_logits, plain_model
 
-MESHES = [{"dp": 2, "tp": 1}, {"dp": 2, "tp": 2}, {"pp": 2, "tp": 1}, {"pp": 2, "tp": 2}]
+MESHES: list[dict[str, Any]] = [
+    {"dp": 2, "tp": 1},
+    {"dp": 2, "tp": 2},
+    {"dp": 2, "tp": 1, "fsdp": True},
+    {"dp": 2, "tp": 2, "fsdp": True},
+    {"pp": 2, "tp": 1},
+    {"pp": 2, "tp": 2},
+]
 ROWS = [[5, 9, 31, 4, 17], [7, 3, 100, 8, 50], [60, 61, 62, 63, 64]]  # two copies do not share three rows equally
 EARLY, LATE = "model.layers.0", "model.layers.3"  # of four layers
 LOGITS = {"return": {"logits": "all", "topK": 1}}
@@ -50,7 +57,7 @@ MIX = python("    return inputs.flip(-1).tanh() * 0.7 + inputs.cumsum(-1) * 0.05
 
 def test_plain_forward_and_description(gang: Gang, llama: Path) -> None:
     description = gang.load(llama)
-    assert description["mesh"] == gang.mesh
+    assert {axis: description["mesh"][axis] for axis in gang.mesh} == gang.mesh
     assert [each["name"] for each in description["modules"]] == [n for n, _ in plain_model(llama).named_modules() if n]
     shapes = {each["name"]: each["shape"] for each in description["parameters"]}
     assert shapes == {name: list(value.shape) for name, value in plain_model(llama).named_parameters()}

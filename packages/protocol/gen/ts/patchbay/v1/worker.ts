@@ -101,6 +101,10 @@ export interface DeployRequest {
   dp: number;
   tp: number;
   replicas: number;
+  /** The copies of dp share one set of weights. */
+  fsdp: boolean;
+  /** tp divides the experts instead of every layer. */
+  expertParallel: boolean;
 }
 
 export interface DeployResponse {
@@ -352,7 +356,7 @@ export const DescribeClusterResponse: MessageFns<DescribeClusterResponse> = {
 };
 
 function createBaseDeployRequest(): DeployRequest {
-  return { name: "", model: "", dtype: "", pp: 0, dp: 0, tp: 0, replicas: 0 };
+  return { name: "", model: "", dtype: "", pp: 0, dp: 0, tp: 0, replicas: 0, fsdp: false, expertParallel: false };
 }
 
 export const DeployRequest: MessageFns<DeployRequest> = {
@@ -377,6 +381,12 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     }
     if (message.replicas !== 0) {
       writer.uint32(56).uint32(message.replicas);
+    }
+    if (message.fsdp !== false) {
+      writer.uint32(64).bool(message.fsdp);
+    }
+    if (message.expertParallel !== false) {
+      writer.uint32(72).bool(message.expertParallel);
     }
     return writer;
   },
@@ -450,6 +460,22 @@ export const DeployRequest: MessageFns<DeployRequest> = {
             message.replicas = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.fsdp = reader.bool();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.expertParallel = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -471,6 +497,12 @@ export const DeployRequest: MessageFns<DeployRequest> = {
       dp: isSet(object.dp) ? globalThis.Number(object.dp) : 0,
       tp: isSet(object.tp) ? globalThis.Number(object.tp) : 0,
       replicas: isSet(object.replicas) ? globalThis.Number(object.replicas) : 0,
+      fsdp: isSet(object.fsdp) ? globalThis.Boolean(object.fsdp) : false,
+      expertParallel: isSet(object.expertParallel)
+        ? globalThis.Boolean(object.expertParallel)
+        : isSet(object.expert_parallel)
+        ? globalThis.Boolean(object.expert_parallel)
+        : false,
     };
   },
 
@@ -497,6 +529,12 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     if (message.replicas !== 0) {
       obj.replicas = Math.round(message.replicas);
     }
+    if (message.fsdp !== false) {
+      obj.fsdp = message.fsdp;
+    }
+    if (message.expertParallel !== false) {
+      obj.expertParallel = message.expertParallel;
+    }
     return obj;
   },
 
@@ -512,6 +550,8 @@ export const DeployRequest: MessageFns<DeployRequest> = {
     message.dp = object.dp ?? 0;
     message.tp = object.tp ?? 0;
     message.replicas = object.replicas ?? 0;
+    message.fsdp = object.fsdp ?? false;
+    message.expertParallel = object.expertParallel ?? false;
     return message;
   },
 };

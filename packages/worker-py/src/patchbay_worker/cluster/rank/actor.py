@@ -71,6 +71,8 @@ def load_engine(order: dict[str, Any]) -> Engine:
         tp=order["tp"],
         pp=order["pp"],
         dp=order["dp"],
+        fsdp=order["fsdp"],
+        experts=order["experts"],
         dtype=order["dtype"],
         rank=order["rank"],
         world_size=order["worldSize"],

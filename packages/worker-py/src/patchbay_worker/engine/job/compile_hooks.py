@@ -97,6 +97,9 @@ def _on_parameter(spec: HookSpec, name: str, loaded: LoadedModel, mesh: Mesh) ->
     if spec.where is not None:
         reason = "the gradient of a parameter has no rows of tokens"
         raise error("PB_WHERE_UNSUPPORTED", path=f"{spec.path}.where", module=name, reason=reason)
+    if facts.tied:
+        reason = "it is tied to a weight of another pipeline stage, and its gradient is the sum of both"
+        raise error("PB_NOT_SHARDABLE", path=f"{spec.path}.moduleName", module=name, reason=reason)
     site = Site(name, spec.kind, 0, 0, facts.shape, Layout("replicated"), dtype_name(facts.dtype), facts.stage)
     if spec.unpack_idx > 0:
         raise error("PB_UNPACK_INDEX", path=f"{spec.path}.unpackIdx", module=name, index=spec.unpack_idx, count=1)

@@ -10,9 +10,34 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers.distributed.pipeline_parallel import PipelineStage
+from transformers.distributed.pipeline_parallel import PipelineIdentityLayer, PipelineStage
+
+from patchbay_worker.engine.world import World
+from patchbay_worker.errors import error
+
+
+def check_stages_add_nothing(model: Any, name: str, world: World) -> None:
+    """transformers cuts `embed_tokens`, `layers` and `norm` by these names; whatever else a model does between its
+    first and its last layer (gpt_neox: another name of the norm; others: a scale on the embeddings) every stage would
+    do again, silently. So the first stage without its layers has to give back what it gets.
+    """
+    base = getattr(model, model.base_model_prefix)
+    passive = True
+    if world.stage == 0:
+        layers = base.layers
+        given = torch.linspace(-1, 1, 3 * model.config.hidden_size, dtype=model.dtype, device=world.device)
+        given = given.view(1, 3, -1)
+        try:
+            base.layers = nn.ModuleList([PipelineIdentityLayer() for _ in layers])
+            with torch.no_grad():
+                passive = torch.equal(base(inputs_embeds=given, use_cache=False).last_hidden_state, given)
+        finally:
+            base.layers = layers
+    if world.share_bytes(b"y" if passive else b"n") != b"y":
+        reason = f"{model.config.model_type} computes something outside of its layers, which every stage would repeat"
+        raise error("PB_NOT_SHARDABLE", module=name, reason=reason, hint="Deploy it with pp 1.")
 
 
 class _Receive(torch.autograd.Function):

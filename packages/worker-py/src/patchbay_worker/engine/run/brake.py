@@ -28,7 +28,8 @@ class Brake:
     def __init__(self, world: World, model: nn.Module, pipeline: Stage | None) -> None:
         self._world = world
         self._pipeline = pipeline
-        self._layers = _layers(model) if world.stage == 0 else []
+        # FSDP has more under way between two layers than an exception may cut off: it stops between passes only.
+        self._layers = _layers(model) if world.stage == 0 and not world.mesh.fsdp else []
         self._stride = 1
         self._left = 1
         #: Seconds inside of runs since the last agreement, and since when the present run goes on.

@@ -45,6 +45,7 @@ def differentiate(job: JobRun, run: CompiledRun, scope: RunScope, loss: Loss, *,
         torch.autograd.backward(value)
     if pipeline is not None:
         pipeline.backward()
+    scope.end_backward()
     total = value.detach() if loss.source is not None else sum_over(value.detach().clone(), job.world.edit.dp)
     return logits.detach(), float(total)
 

@@ -25,6 +25,7 @@ from patchbay_worker.hooks.attach import Active, attached
 from patchbay_worker.hooks.capture import CaptureLog
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.scope import Rows, RunScope
+from patchbay_worker.sharding.fsdp import free_weights
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -85,6 +86,7 @@ def with_hooks(
             body(scope, output)
     finally:
         captures.finish()
+        free_weights(job.loaded.model)
     output.forward_ms = (time.perf_counter() - started) * 1e3
     _close(active, output, captures)
     bring_home(job.world, output)
