@@ -133,7 +133,7 @@ class GroupSupervisor:
         await self._publish(address=f"{host}:{port}")
 
     async def _live_one_epoch(self) -> PatchbayError:
-        """Returns why it ended; raises when the very first start fails by what the user has to correct, or too often."""
+        """Returns why it ended; raises when the first start fails by what the user has to correct, or too often."""
         fleet = RayFleet(self._spec, self._placement, self._node)
         gang = self._gang = Gang(self._spec, self._epoch, fleet)
         try:

@@ -1,6 +1,7 @@
 """Stops a job between two layers: every so often the root tells the ranks of its stage whether to go on, and how many
-layers until it tells again, so that all of them leave the forward pass at the same place. Later pipeline stages hear of it
-where they would have received activations (pipeline/stage.py). Not here: stops between runs and steps (run_context.py).
+layers until it tells again, so that all of them leave the forward pass at the same place. Later pipeline stages hear
+of it where they would have received activations (pipeline/stage.py). Not here: stops between runs
+and steps (run_context.py).
 """
 
 from __future__ import annotations
@@ -85,4 +86,4 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     outer = [
         module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists if other)
     ]
-    return list(max(outer, key=len, default=nn.ModuleList()))
+    return list(max(outer, key=lambda each: len(each), default=nn.ModuleList()))
