@@ -86,4 +86,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     outer = [
         module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists if other)
     ]
-    return list(max(outer, key=lambda each: len(each), default=nn.ModuleList()))
+    longest: list[nn.Module] = []
+    for each in outer:
+        if len(each) > len(longest):
+            longest = list(each)
+    return longest
