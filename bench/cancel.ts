@@ -16,11 +16,18 @@ const edit = (body: string): HookFunction =>
 /** What is cancelled, and the event after which it is. */
 const SITUATIONS: Record<string, { spec: () => JobSpec; until: string }> = {
   'an edit in an endless loop': {
-    spec: () => ({ model: MODEL, limits: { editTimeoutMs: 60_000 }, runs: [{ inputs, hooks: [edit('while True: pass')] }] }),
+    spec: () => ({
+      model: MODEL,
+      limits: { editTimeoutMs: 60_000 },
+      runs: [{ inputs, hooks: [edit('while True: pass')] }],
+    }),
     until: 'running',
   },
   'in mid-generation': {
-    spec: () => ({ model: MODEL, runs: [{ mode: 'generate', inputs, maxNewTokens: 100, hooks: [edit('return inputs')] }] }),
+    spec: () => ({
+      model: MODEL,
+      runs: [{ mode: 'generate', inputs, maxNewTokens: 100, hooks: [edit('return inputs')] }],
+    }),
     until: 'token',
   },
   'in training': {

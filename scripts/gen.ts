@@ -24,6 +24,7 @@ import { jobResult } from '../packages/protocol/src/result.js';
 import { cliPage } from './cli-page.js';
 import { grafanaDashboard } from './grafana-dashboard.js';
 import { jobDocumentPage } from './job-document.js';
+import { jobStatesPage } from './job-states.js';
 import { metricsPage } from './metrics-page.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -63,6 +64,7 @@ function printed(): Map<string, string> {
     ['docs/job-document.md', jobDocumentPage()],
     ['infra/observability/grafana-dashboard.json', json(grafanaDashboard())],
     ['docs/metrics.md', metricsPage(root, python)],
+    ['docs/job-states.md', jobStatesPage()],
   ]);
 }
 

@@ -8,6 +8,7 @@ import { digest, readStamp, writeStamp } from './stamp.mjs';
 
 const UV = '0.13.9';
 const WORKER = 'packages/worker-py';
+const GENERATED = 'packages/protocol/gen/py/patchbay_protocol';
 const NEEDED_BYTES = 3e9;
 const NETWORK = 'Check the connection to the Python package index: python3 -m pip download --no-deps --dest /tmp six';
 // Without bytecode every start of a rank pays 10 to 15 s more for its imports.
@@ -18,7 +19,12 @@ export async function installPythonPackages(root, dev, progress) {
   const venv = join(root, '.venv');
   const stamp = join(venv, '.patchbay-stamp');
   const unfinished = join(venv, '.patchbay-unfinished');
-  const files = ['pyproject.toml', 'constraints.txt'].map((file) => join(root, WORKER, file));
+  // what is generated for Python is installed as a copy
+  const generated = readdirSync(join(root, GENERATED)).filter((name) => /\.(py|json)$/.test(name));
+  const files = [
+    ...['pyproject.toml', 'constraints.txt'].map((file) => join(root, WORKER, file)),
+    ...generated.sort().map((name) => join(root, GENERATED, name)),
+  ];
   const base = digest(root, files, [root, UV]);
   const [made, kind] = readStamp(stamp).split(' ');
   const python = join(venv, 'bin', 'python');
@@ -72,7 +78,7 @@ async function install(root, python, { dev, again }, progress) {
   const uv = await installUv(root, python, progress);
   if (uv) {
     const env = { ...process.env, ...(await uvSources(python, root)), VIRTUAL_ENV: join(root, '.venv') };
-    const flags = ['--compile-bytecode', ...(again ? ['--reinstall'] : [])];
+    const flags = ['--compile-bytecode', '--reinstall-package', 'patchbay-worker', ...(again ? ['--reinstall'] : [])];
     await run(uv, ['pip', 'install', '--python', python, ...flags, ...target], { ...options, env });
   } else {
     await run(python, ['-m', 'pip', 'install', ...(again ? ['--force-reinstall'] : []), ...target], options);

@@ -121,7 +121,8 @@ export async function strike(scene: Scene, fault: Fault): Promise<Outcome | unde
     return undefined;
   }
   process.kill(pid, fault.blow === 'kill' ? 'SIGKILL' : 'SIGSTOP');
-  const woken = fault.blow === 'stop' ? sleep(STOPPED_MS).then(() => exists(pid) && process.kill(pid, 'SIGCONT')) : undefined;
+  const woken =
+    fault.blow === 'stop' ? sleep(STOPPED_MS).then(() => exists(pid) && process.kill(pid, 'SIGCONT')) : undefined;
   const outcome = await checkJob(job, fault);
   if (blocker !== undefined) await ended(blocker);
   await woken;
@@ -130,6 +131,7 @@ export async function strike(scene: Scene, fault: Fault): Promise<Outcome | unde
   assert.equal(state, 'completed', 'the next job runs');
   const recoveryMs = Math.round(performance.now() - struck);
   const now = await patiently(() => rankPids(scene));
-  for (const old of before) assert.ok(now.includes(old) || !exists(old), `rank process ${old} of an earlier epoch is left`);
+  for (const old of before)
+    assert.ok(now.includes(old) || !exists(old), `rank process ${old} of an earlier epoch is left`);
   return { ...outcome, recoveryMs };
 }

@@ -8,6 +8,7 @@ import { GangConnection } from './cluster-client/gang.js';
 import { Gateway } from './cluster-client/gateway.js';
 import { parseConfig, type OrchestratorConfig, type OrchestratorOptions } from './config.js';
 import { Health } from './health.js';
+import { readSubmitters, type Submitters } from './http/api-keys.js';
 import { Auth } from './http/auth.js';
 import { createServer } from './http/server.js';
 import { CancelBus } from './jobs/cancel-bus.js';
@@ -111,14 +112,20 @@ function wireJobs(
 }
 
 /** What the scripts of the records go by, whoever runs them. */
-async function publishSettings(redis: Redis, config: OrchestratorConfig): Promise<void> {
+async function publishSettings(redis: Redis, config: OrchestratorConfig, { policies }: Submitters): Promise<void> {
   const { jobTtlMs, maxQueuedPerModel } = config;
   await redis.hset(keys.settings, { ttlSeconds: Math.ceil(jobTtlMs / 1000), maxQueuedPerModel });
+  // without a file, what another orchestrator of the installation was told stands
+  if (config.submitters === undefined) return;
+  const replace = redis.multi().del(keys.submitters);
+  for (const [name, policy] of policies) replace.hset(keys.submitters, name, JSON.stringify(policy));
+  await replace.exec();
 }
 
 /** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
 export async function startOrchestrator(options: OrchestratorOptions): Promise<Orchestrator> {
   const config = parseConfig(options);
+  const submitters = readSubmitters(config.submitters);
   let http = '';
   const artifactUrl = (): string => config.artifactUrl ?? http;
   const base = openBase(config, artifactUrl);
@@ -130,7 +137,11 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const changes = new ChangeFeed(redis, openFollower);
   const server = createServer({
     ...base,
-    auth: new Auth({ token: config.token, readToken: config.readToken, hosts: [config.httpHost] }, base.tickets),
+    auth: new Auth(
+      { token: config.token, readToken: config.readToken, hosts: [config.httpHost] },
+      base.tickets,
+      submitters.keys,
+    ),
     requireRedis: () => connections.require(redis),
     openFollower,
     changes,
@@ -144,7 +155,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   await server.listen({ host: config.httpHost, port: config.httpPort });
   http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
   await new CancelBus(connections.open('cancel'), records, consumer, base.failed('cancel bus')).start();
-  await publishSettings(redis, config);
+  await publishSettings(redis, config, submitters);
   await controller.start();
   sweeper.start();
   log.info({ http }, 'ready');

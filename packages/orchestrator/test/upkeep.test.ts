@@ -1,7 +1,7 @@
 /** What keeps jobs from being lost, from waiting for ever and from filling the store. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { utimesSync } from 'node:fs';
+import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { QUEUE_PREFIX, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
@@ -96,6 +96,26 @@ describe('upkeep', function () {
     await rig.until(await rig.submit('m'), 'completed');
     const kinds = (await rig.events(id)).map((event) => (event.type === 'log' ? event.text : event.type));
     assert.deepEqual(kinds, ['state', 'state', 'state', 'line 0', 'line 1', 'line 2', 'state']);
+  });
+
+  it('knows a submitter by the API key, and what the file grants him', async () => {
+    const path = join(rig.home, 'submitters.toml');
+    const keySha256 = createHash('sha256').update('key of ann').digest('hex');
+    writeFileSync(path, `[ann]\nkeySha256 = "${keySha256}"\nmaxPriority = 0\n["*"]\nmaxQueued = 1000\n`);
+    await rig.orchestrate({ submitters: path });
+    const submit = (key: string, priority: number): Promise<Response> =>
+      rig.fetch('/api/jobs', {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ version: 1, model: 'm', priority, runs: [{ inputs: { tokenIds: [[1]] } }] }),
+      });
+    const { jobId } = (await (await submit('key of ann', 0)).json()) as { jobId: string };
+    assert.equal((await rig.until(jobId, 'completed')).submitter, 'ann');
+    const refused = await submit('key of ann', 1);
+    assert.deepEqual([refused.status, ((await refused.json()) as { code: string }).code], [403, 'PB_PRIORITY_REFUSED']);
+    assert.equal((await submit('another key', 0)).status, 401);
+    writeFileSync(path, '[ann]\nwieght = 2\n');
+    await assert.rejects(rig.orchestrate({ submitters: path }), /wieght/);
   });
 
   it('deletes a job that has ended, over HTTP', async () => {

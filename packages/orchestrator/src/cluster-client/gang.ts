@@ -58,6 +58,9 @@ interface Open {
   heard: number;
 }
 
+/** Cause of a loss that the gang itself did not tell of: the job may never have reached its ranks. */
+export const NOT_BY_THE_RANKS = new Error('the way to the gang was lost');
+
 const NO_HANDLERS: GangHandlers = { onRunning: () => undefined, onEvent: () => undefined };
 const idOf = (key: GangKey): string => `${key.jobId}/${key.attempt}`;
 
@@ -240,6 +243,7 @@ export class GangConnection {
   }
 
   private gangLost(reason: string): PatchbayError {
-    return error('PB_GANG_LOST', { model: this.target.deployment, epoch: this.target.epoch, reason });
+    const { deployment: model, epoch } = this.target;
+    return error('PB_GANG_LOST', { model, epoch, reason }, { cause: NOT_BY_THE_RANKS });
   }
 }

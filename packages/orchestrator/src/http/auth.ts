@@ -1,6 +1,6 @@
 /**
- * Who may ask for what. An operator's token may do everything, a reader's may look; a browser shows a signed session cookie in
- * place of the token. What changes something must come from this service's own pages or from no page at all.
+ * Who may ask for what. An operator's token or an API key may do everything, a reader's token may look; a browser shows a signed
+ * session cookie in place of the token. What changes something must come from this service's own pages or from no page at all.
  * @module
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
@@ -8,6 +8,7 @@ import { isIP } from 'node:net';
 import { error } from '@patchbay/protocol';
 import type { FastifyRequest } from 'fastify';
 import type { Tickets } from '../artifacts/tickets.js';
+import { digestOfKey } from './api-keys.js';
 
 export type Role = 'operator' | 'reader';
 
@@ -42,11 +43,19 @@ export class Auth {
   constructor(
     private readonly options: AuthOptions,
     private readonly tickets: Tickets,
+    /** SHA-256 of an API key -> its submitter. */
+    private readonly keys: ReadonlyMap<string, string> = new Map(),
   ) {}
 
   /** False: everybody may do everything. */
   get required(): boolean {
     return this.options.token !== undefined;
+  }
+
+  /** Whose API key the request shows; undefined for the token of the installation, or none. */
+  submitterOf(request: FastifyRequest): string | undefined {
+    const given = bearerOf(request);
+    return given === undefined ? undefined : this.keys.get(digestOfKey(given));
   }
 
   /** Looking needs a role, changing an operator and no other site behind it. @throws `PB_UNAUTHORIZED`, `PB_READ_ONLY`, `PB_CROSS_ORIGIN` */
@@ -67,6 +76,7 @@ export class Auth {
 
   roleOf(request: FastifyRequest): Role | undefined {
     if (!this.required) return this.calledByOwnName(request) ? 'operator' : undefined;
+    if (this.submitterOf(request) !== undefined) return 'operator';
     const given = bearerOf(request);
     return given === undefined ? this.readSession(cookieOf(request)) : this.roleOfToken(given);
   }

@@ -28,12 +28,15 @@ const PATIENCE: Partial<Record<ErrorCode, Patience>> = {
 /** So often may whoever runs a job vanish under it. */
 const MAX_LOST_CONSUMERS = 5;
 
-/** @returns the pause before the next try, or why there is none */
-export function afterFailure(failure: PatchbayError, failures: number): number | PatchbayError {
+/**
+ * @param code - by what the failure is judged, of which there were `failures`
+ * @returns the pause before the next try, or why there is none
+ */
+export function afterFailure(failure: PatchbayError, code: ErrorCode, failures: number): number | PatchbayError {
   if (!failure.retryable) return failure;
-  const { failures: most, firstPauseMs, longestPauseMs } = PATIENCE[failure.code] ?? DEFAULT;
+  const { failures: most, firstPauseMs, longestPauseMs } = PATIENCE[code] ?? DEFAULT;
   if (failures < most) return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs);
-  return failure.code === 'PB_GANG_LOST' ? stalled(failures, failure) : failure;
+  return code === 'PB_GANG_LOST' ? stalled(failures, failure) : failure;
 }
 
 /** @throws `PB_JOB_STALLED` */

@@ -14,7 +14,7 @@ import {
   type TransitionStep,
 } from '@patchbay/protocol';
 import type { Checkpoint } from '../cluster-client/convert.js';
-import type { ControlRoute, GangRun } from '../cluster-client/gang.js';
+import { NOT_BY_THE_RANKS, type ControlRoute, type GangRun } from '../cluster-client/gang.js';
 import type { OrchestratorConfig } from '../config.js';
 import type { Tickets } from '../artifacts/tickets.js';
 import type { Logger } from '../log.js';
@@ -100,8 +100,11 @@ class Settlement {
 
   private async failed(failure: PatchbayError): Promise<Ending> {
     const { jobId } = this.lease;
-    const failures = failure.retryable ? await this.parts.records.countFailure(jobId, failure.code) : 1;
-    const next = afterFailure(failure, failures);
+    // a gang that was gone before the job came says nothing about the job
+    const innocent = failure.code === 'PB_GANG_LOST' && failure.cause === NOT_BY_THE_RANKS;
+    const code = innocent ? 'PB_MODEL_NOT_READY' : failure.code;
+    const failures = failure.retryable ? await this.parts.records.countFailure(jobId, code) : 1;
+    const next = afterFailure(failure, code, failures);
     if (typeof next !== 'number') return this.end('failed', { failure: next });
     await this.move('queued', { reason: `${failure.code}: ${failure.message}` });
     return { pauseMs: next };

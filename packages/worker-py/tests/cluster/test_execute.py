@@ -152,7 +152,7 @@ def test_the_way_through_the_gateway_is_the_same_job(gate: Gateway, pair: str, c
     key = client.key("via")
     client.start(key, job("events:2"))
     _, direct = client.until_end(key)
-    start = pb.StartJob(document_json=b"{}")
+    start = pb.StartJob(document_json=b"{}", after_seq=3)
     request = pb.ExecuteRequest(key=key, start=start)
     via = list(gate.call("ExecuteVia", pb.ExecuteViaRequest(deployment=pair, replica=0, request=request)))
     assert [update.WhichOneof("update") for update in via] == ["done_json"], "answered from the same memory"

@@ -9,6 +9,7 @@ import type { JobRecords } from '../../jobs/job-record.js';
 import type { Queues } from '../../jobs/queues.js';
 import { submitDocument } from '../../jobs/submit.js';
 import type { Redis } from '../../redis.js';
+import type { Auth } from '../auth.js';
 import { parseRequest } from '../parse-request.js';
 
 export interface JobRouteParts {
@@ -17,6 +18,7 @@ export interface JobRouteParts {
   readonly queues: Queues;
   readonly records: JobRecords;
   readonly reader: JobReader;
+  readonly auth: Auth;
 }
 
 const jobId = z.string().regex(/^[A-Za-z0-9_-]{1,128}$/, 'a job id has letters, digits, _ and - only');
@@ -40,11 +42,14 @@ const cursor = z
   .regex(/^\d+(-\d+)?$/, 'not a cursor of an event')
   .default('0');
 
-export function jobRoutes({ redis, openFollower, queues, records, reader }: JobRouteParts): FastifyPluginAsync {
+export function jobRoutes({ redis, openFollower, queues, records, reader, auth }: JobRouteParts): FastifyPluginAsync {
   return async (app) => {
     app.post('/api/jobs', async (request, reply) => {
       const query = parseRequest(submitQuery, request.query);
-      const submitted = await submitDocument(redis, queues, parseJobDocument(request.body), query);
+      const submitted = await submitDocument(redis, queues, parseJobDocument(request.body), {
+        ...query,
+        submitter: auth.submitterOf(request),
+      });
       return reply.code(201).send(submitted);
     });
 

@@ -34,8 +34,8 @@ Subscriber = Callable[["Attempt", pb.ExecuteResponse], None]
 
 
 class Attempt:
-    """What is known of one attempt, and who listens. Updates are numbered and kept for a while, so that a subscriber who
-    was cut off gets exactly those that it has not heard.
+    """What is known of one attempt, and who listens. Updates are numbered and kept for a while, so that a subscriber
+    who was cut off gets exactly those that it has not heard.
     """
 
     def __init__(self, key: JobKey, start: Start) -> None:

@@ -155,7 +155,7 @@ class GroupSupervisor:
         self._control_host = "127.0.0.1" if alone else ray.util.get_node_ip_address()
 
     async def _live_one_epoch(self) -> PatchbayError:
-        """Returns why it ended; raises when the very first start fails by what the user has to correct, or too often."""
+        """Returns why it ended; raises when the first start fails by what the user has to correct, or too often."""
         placed = self._placement
         assert placed is not None, "prepared before it lives"
         fleet = RayFleet(self._spec, placed, self._node)

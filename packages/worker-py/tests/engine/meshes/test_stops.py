@@ -1,4 +1,4 @@
-"""A cancel ends a pass between two layers, on all ranks of all stages and copies at the same place, and the gang goes on."""
+"""A cancel ends a pass between two layers, on all ranks of all stages and copies at one place, and the gang goes on."""
 
 from __future__ import annotations
 

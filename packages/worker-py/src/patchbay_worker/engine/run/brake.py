@@ -1,6 +1,7 @@
 """Stops a job between two layers: every so often the root tells the ranks of its stage whether to go on, and how many
-layers until it tells again, so that all of them leave the forward pass at the same place. Later pipeline stages hear of it
-where they would have received activations (pipeline/stage.py). Not here: stops between runs and steps (run_context.py).
+layers until it tells again, so that all of them leave the forward pass at the same place. Later pipeline stages hear
+of it where they would have received activations (pipeline/stage.py). Not here: stops between runs
+and steps (run_context.py).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Brake:
     def __init__(self, world: World, model: nn.Module, pipeline: Stage | None) -> None:
         self._world = world
         self._pipeline = pipeline
-        self._layers = _layers(model) if world.stage == 0 else []
+        # FSDP has more under way between two layers than an exception may cut off: it stops between passes only.
+        self._layers = _layers(model) if world.stage == 0 and not world.mesh.fsdp else []
         self._stride = 1
         self._left = 1
         #: Seconds inside of runs since the last agreement, and since when the present run goes on.
@@ -84,4 +86,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     outer = [
         module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists if other)
     ]
-    return list(max(outer, key=len, default=nn.ModuleList()))
+    longest: list[nn.Module] = []
+    for each in outer:
+        if len(each) > len(longest):
+            longest = list(each)
+    return longest
