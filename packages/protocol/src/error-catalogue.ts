@@ -54,7 +54,11 @@ export const CATALOGUE = {
     'the job lost its worker {attempts} times',
     'The job itself may be ending its worker; look at the logs, make it smaller, submit it again.',
   ),
-  PB_JOB_NOT_OVER: user(409, 'job {jobId} is {state}, so it cannot be removed', 'Cancel it first, or wait for its end.'),
+  PB_JOB_NOT_OVER: user(
+    409,
+    'job {jobId} is {state}, so it cannot be removed',
+    'Cancel it first, or wait for its end.',
+  ),
   PB_NOT_SUPPORTED: user(400, '{what} is not supported yet', 'CHANGELOG.md says what this version can do.'),
   PB_LIMIT_EXCEEDED: user(
     413,
