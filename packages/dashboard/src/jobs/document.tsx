@@ -1,4 +1,5 @@
 /** The document, to read and to copy. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import type { JobDocument } from '../api.js';
@@ -34,7 +35,7 @@ export function Document({ document }: { readonly document: JobDocument }): JSX.
       }
     >
       <pre class="code" tabIndex={0} aria-label={`Document as ${kind}`}>
-        {text}
+        {legible(text)}
       </pre>
     </Card>
   );

@@ -1,4 +1,5 @@
 /** The list of jobs with its filter. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { JobFilter, JobStatus } from '../api.js';
@@ -26,10 +27,10 @@ function Row({ job }: { readonly job: JobStatus }): JSX.Element {
       <span class="cell-labels">
         {labels.map(([key, value]) => (
           <span class="label" key={key} title={`${key}: ${value}`}>
-            {key}: {value}
+            {legible(`${key}: ${value}`)}
           </span>
         ))}
-        {job.error ? <span class="cell-error">{job.error.message}</span> : null}
+        {job.error ? <span class="cell-error">{legible(job.error.message)}</span> : null}
       </span>
       <span class="cell-time">{duration(job.updatedAt - job.createdAt)}</span>
       <time class="cell-when" title={moment(job.createdAt)}>

@@ -1,5 +1,5 @@
 /** A job's states and attempts in time, and where its time went. @module */
-import { stackedBar } from '@patchbay/charts';
+import { legible, stackedBar } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import type { JobResult, JobStatus } from '../api.js';
 import { Chart } from '../look/chart.js';
@@ -32,7 +32,7 @@ export function Timeline({ job }: { readonly job: JobStatus }): JSX.Element {
               {attempt > 0 ? `attempt ${attempt}` : ''}
               {all[index + 1] === undefined ? '' : ` for ${duration(all[index + 1]!.at - at)}`}
             </span>
-            {reason ? <span class="reason">{reason}</span> : null}
+            {reason ? <span class="reason">{legible(reason)}</span> : null}
           </li>
         ))}
       </ol>

@@ -1,4 +1,5 @@
 /** Two jobs side by side: what differs in their documents, their times and their answers. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { api, type JobResult, type JobWithDocument } from '../api.js';
 import { differences } from '../jobs/differences.js';
@@ -64,10 +65,10 @@ export function ComparePage({ one, other }: { readonly one: string; readonly oth
                       <code>{path}</code>
                     </th>
                     <td>
-                      <pre>{text(l)}</pre>
+                      <pre>{legible(text(l))}</pre>
                     </td>
                     <td>
-                      <pre>{text(r)}</pre>
+                      <pre>{legible(text(r))}</pre>
                     </td>
                   </tr>
                 ))}

@@ -1,4 +1,5 @@
 /** One job: what it is, how it went, what came out of it. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { api, type JobWithDocument, type Role } from '../api.js';
@@ -91,7 +92,7 @@ export function JobPage({ id, role }: { readonly id: string; readonly role: Role
   const over = OVER.includes(job.state);
   const labels = Object.entries(job.labels).map(([key, value]) => (
     <span class="label" key={key}>
-      {key}: {value}
+      {legible(`${key}: ${value}`)}
     </span>
   ));
   return (

@@ -1,5 +1,5 @@
 /** The pictures that a result gives by itself: answers, texts, losses, grids of runs, grids that an edit saved. @module */
-import { barChart, heatmap, lineChart, tokenGrid, visible, type GridToken } from '@patchbay/charts';
+import { barChart, heatmap, legible, lineChart, tokenGrid, visible, type GridToken } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import type { JobResult, TensorPlace } from '../api.js';
 import { useLoaded } from '../live/use-loaded.js';
@@ -50,8 +50,8 @@ export function Texts({ runs }: { readonly runs: Runs }): JSX.Element | null {
         <div key={key}>
           <h3>{key}</h3>
           <p class="text">
-            <span class="muted">{prompt}</span>
-            <mark>{generated}</mark>
+            <span class="muted">{legible(prompt)}</span>
+            <mark>{legible(generated)}</mark>
           </p>
         </div>
       ))}

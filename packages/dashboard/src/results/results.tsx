@@ -1,4 +1,5 @@
 /** Everything that came out of a job, as pictures. @module */
+import { legible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { api, type JobResult, type TensorPlace } from '../api.js';
@@ -71,7 +72,7 @@ export function Results({ result }: { readonly result: JobResult }): JSX.Element
           <>
             <h3>save_ctx</h3>
             <pre class="code" tabIndex={0}>
-              {JSON.stringify(Object.fromEntries(saved), null, 2)}
+              {legible(JSON.stringify(Object.fromEntries(saved), null, 2))}
             </pre>
           </>
         ) : null}
