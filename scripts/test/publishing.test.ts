@@ -10,7 +10,7 @@ import { packPackages, publishedPackages } from '../pack.js';
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 describe('publishing', function () {
-  this.timeout(240_000);
+  this.timeout(600_000);
   let out: string;
   let tarballs: ReadonlyMap<string, string>;
   before(() => {
