@@ -3,6 +3,7 @@
 import json
 import sys
 
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,7 +20,7 @@ residual = next(iter(cache.values()))[0, -1]
 
 
 # edit: without head 7 of layer 2
-def without_head(z, hook):
+def without_head(z: Tensor, hook: object) -> Tensor:
     z = z.clone()
     if z.dim() == 4:
         z[:, :, 7] = 0
