@@ -1,5 +1,5 @@
 /** Prints docs/reference/cli.md from the table of commands: the same data that help and completion are made of. */
-import { z } from 'zod';
+import type { z } from 'zod';
 import { loadCommands } from '../packages/cli/src/commands.js';
 import type { ArgumentMeta, Command } from '../packages/cli/src/define-command.js';
 

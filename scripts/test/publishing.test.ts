@@ -9,8 +9,17 @@ import { packPackages, publishedPackages } from '../pack.js';
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
+const run = (command: string, ...args: string[]): void => {
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1' },
+  });
+  assert.equal(status, 0, `${command} ${args.join(' ')}\n${stdout}${stderr}`);
+};
+
 describe('publishing', function () {
-  this.timeout(240_000);
+  this.timeout(600_000);
   let out: string;
   let tarballs: ReadonlyMap<string, string>;
   before(() => {
@@ -18,15 +27,6 @@ describe('publishing', function () {
     tarballs = packPackages(publishedPackages(), out);
   });
   after(() => rmSync(out, { recursive: true, force: true }));
-
-  const run = (command: string, ...args: string[]): void => {
-    const { status, stdout, stderr } = spawnSync(command, args, {
-      cwd: ROOT,
-      encoding: 'utf8',
-      env: { ...process.env, NO_COLOR: '1' },
-    });
-    assert.equal(status, 0, `${command} ${args.join(' ')}\n${stdout}${stderr}`);
-  };
 
   it('packs what is needed and nothing else', () => {
     for (const [name, tarball] of tarballs) {
@@ -52,6 +52,15 @@ describe('publishing', function () {
       if (hasMain) run(join(ROOT, 'node_modules/.bin/attw'), tarball, '--profile', 'esm-only', '--no-emoji');
     });
   }
+});
+
+describe('publishing of the worker', function () {
+  this.timeout(600_000);
+  let out: string;
+  before(() => {
+    out = mkdtempSync(join(tmpdir(), 'pb-wheel-'));
+  });
+  after(() => rmSync(out, { recursive: true, force: true }));
 
   it('the wheel has the worker and its contract, and runs in a clean venv', () => {
     const venv = join(out, 'venv');

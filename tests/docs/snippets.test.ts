@@ -52,7 +52,7 @@ describe('snippets of the documentation', () => {
 
   for (const { page, line, code } of all) {
     it(`${page}:${line}`, async () => {
-      const file = join(run, `${page.replaceAll('/', '-')}-${line}.ts`);
+      const file = join(run, `${page.replaceAll('/', '-')}-${line}.mts`);
       writeFileSync(file, code);
       const { redisUrl, http, token } = sharedStack().info;
       const env = { ...process.env, PATCHBAY_REDIS_URL: redisUrl, PATCHBAY_HTTP_URL: http, PATCHBAY_TOKEN: token };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { makeTinyModel, startLocalStack } from '@patchbay/testing';
 
 describe('@patchbay/testing', function () {
-  this.timeout(180_000);
+  this.timeout(600_000);
 
   it('makes the same model for the same seed, and another for another', async () => {
     const hash = async (seed: number): Promise<string> => {

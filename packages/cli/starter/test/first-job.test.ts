@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Patchbay } from '@patchbay/sdk';
 import { firstJob } from '../src/first-job.js';
 
-test('the clean model knows the capital, and every layer is captured', async () => {
+await test('the clean model knows the capital, and every layer is captured', async () => {
   await using pb = new Patchbay();
   const result = await firstJob(pb, process.env['MODEL'] ?? 'tiny-facts');
   assert.equal(result.runs['clean']?.topK?.[0]?.[0]?.token, ' Paris');
