@@ -5,7 +5,7 @@ After every attack the worker, the zygote, a sibling job that was running and th
 
 from __future__ import annotations
 
-import os
+import secrets
 import select
 import socket
 import subprocess
@@ -66,7 +66,7 @@ STOPPED = {
     "spawn": 'save_ctx.said = os.posix_spawn("/bin/true", ["true"], {})',
     "a shell": 'import subprocess\nsave_ctx.said = subprocess.check_output(["id"])',
     "exec": 'save_ctx.said = os.execv("/bin/true", ["true"])',
-    "a process pool": "import multiprocessing as m\nsave_ctx.said = m.get_context('fork').Process(target=print).start()",
+    "a process pool": "import multiprocessing as m\nsave_ctx.said = m.get_context('fork').Process().start()",
     "a memory file": 'save_ctx.said = os.memfd_create("x")',
     "a pipe": "save_ctx.said = os.pipe()",
     "shared memory": "from multiprocessing.shared_memory import *\nsave_ctx.said = SharedMemory('x', True, 9)",
@@ -104,7 +104,7 @@ class Targets:
         folder.chmod(0o755)
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.unix = socket.socket(socket.AF_UNIX)
-        self.name = f"patchbay-attacks-{os.getpid()}"
+        self.name = f"patchbay-attacks-{secrets.token_hex(6)}"
         self.unix.bind(f"\0{self.name}")
         self.unix.listen()
         self.process = subprocess.Popen(["sleep", "600"])
