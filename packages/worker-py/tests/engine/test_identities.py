@@ -20,7 +20,7 @@ from support.plain_hooks import plain_logits, plain_model, plain_reads
 
 A, B = [[5, 9, 31, 4, 17]], [[7, 3, 100, 8, 50]]
 LAYERS = 4
-SUMS = {"atol": 2e-5, "rtol": 0}
+SUMS: dict[str, Any] = {"atol": 2e-5, "rtol": 0}
 EFFECT = 1e-3
 
 

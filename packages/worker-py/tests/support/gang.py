@@ -215,11 +215,12 @@ class RankProcess:
         return self.engine.description
 
     def prepare(self, document: dict[str, Any], artifacts: dict[str, bytes], context: dict[str, Any]) -> None:
-        def fetch(digest: str) -> bytes:
+        def given(digest: str) -> bytes:
             if digest not in artifacts:
                 raise error("PB_ARTIFACT_NOT_FOUND", artifact=digest)
             return artifacts[digest]
 
+        fetch: Callable[[str], bytes] = given
         settings = {"deadline_unix_ms": None, **context}
         if "folder" in settings:
             folder = ArtifactFolder(settings.pop("folder"))

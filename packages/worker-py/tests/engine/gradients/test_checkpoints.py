@@ -36,7 +36,12 @@ OPTIMIZERS = {
 
 def training(kind: str, steps: int, **more: Any) -> dict[str, Any]:
     hook = {"moduleName": "model.layers.1.mlp.gate_proj", "edit": {"kind": "python", "source": EDIT}, "save": "none"}
-    run = {"name": "fit", "mode": "train", "inputs": {"tokenIds": TOKENS}, "loss": {"kind": "nextToken"}}
+    run: dict[str, Any] = {
+        "name": "fit",
+        "mode": "train",
+        "inputs": {"tokenIds": TOKENS},
+        "loss": {"kind": "nextToken"},
+    }
     run |= {"steps": steps, "optimizer": OPTIMIZERS[kind], **more}
     return {"seed": 3, "modules": {"a": MODULES[kind]}, "hooks": [hook], "runs": [run]}
 

@@ -135,7 +135,7 @@ def test_without_the_layer_it_does_not_hold(pool_of: PoolOf, name: str, port: in
 @pytest.mark.parametrize("level", ["isolated", "confined", "filtered"])
 def test_root_is_left(pool_of: PoolOf, level: Level) -> None:
     body = "save_ctx.said = [os.getuid(), os.geteuid(), os.getgid(), os.getgroups()]"
-    uid, effective, gid, groups = cast("list[int]", said(pool_of(Plan(level)), body))
+    uid, effective, gid, groups = cast("tuple[int, int, int, list[int]]", said(pool_of(Plan(level)), body))
     assert uid == effective == gid >= 61184
     assert groups == [] or level == "isolated"
     kept = Plan(level, frozenset(("uid", "seccomp", "namespaces", "root")))
