@@ -126,6 +126,8 @@ class Channel:
         self._fail(error("PB_EDIT_CRASHED", hook=hook, reason=f"bad reply: {problem}"))
 
     def _send(self, hook: str, data: bytes) -> None:
+        if self._kill_reason is not None:
+            self._ended(hook)  # the signal goes to the first process of its namespace: it may still answer for a moment
         sock = self._process.sock
         try:
             early = sock.recv(1)
