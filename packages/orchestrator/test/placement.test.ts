@@ -49,6 +49,8 @@ describe('deployments', () => {
       expertParallel: false,
       dtype: 'float32',
       replicas: 1,
+      cpusPerRank: 1,
+      placement: 'pack',
     });
     assert.equal(rig.cluster.deploys[0]!.tp, 2);
     assert.ok(!JSON.stringify(deployment).includes('gang-1'), 'no token leaves');

@@ -19,6 +19,7 @@ describe('parseJobDocument', () => {
       version: 1,
       model: 'm',
       seed: 0,
+      priority: 0,
       labels: {},
       limits: { timeoutMs: 60_000, editTimeoutMs: 10_000, editMemoryBytes: 2 ** 31 },
       modules: {},
