@@ -1,4 +1,4 @@
-/** `npm run bench -- sharding | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- hooks | sharding | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
 import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
@@ -6,6 +6,7 @@ import { benchLoad } from './load.js';
 import { benchSharding } from './sharding.js';
 
 const USAGE = `npm run bench -- <what>
+  hooks [--rounds N]                   raw torch hook, reads and python edits at tp 1 and 2, as ratios to the plain forward
   sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
   job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase
@@ -23,6 +24,7 @@ const { values, positionals } = parseArgs({
 });
 
 const benches: Record<string, () => Promise<void>> = {
+  hooks: () => benchSharding(Number(values.rounds), 'hooks', [{ tp: 1 }, { tp: 2 }]),
   sharding: () => benchSharding(Number(values.rounds)),
   load: () => benchLoad(Number(values.jobs)),
   cancel: () => benchCancel(Number(values.rounds)),

@@ -7,15 +7,17 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const MESHES = [{ tp: 1 }, { tp: 2 }, { dp: 2 }, { pp: 2 }] as const;
+type Sizes = Readonly<Record<string, number>>;
+
+const MESHES: readonly Sizes[] = [{ tp: 1 }, { tp: 2 }, { dp: 2 }, { pp: 2 }];
 
 interface Measured {
-  readonly mesh: Readonly<Record<string, number>>;
+  readonly mesh: Sizes;
   readonly gatheredBytes: { readonly reported: number; readonly formula: number };
   readonly cases: readonly { case: string; medianMs: number; ratio: number; msPerHook: number }[];
 }
 
-async function measure(mesh: Readonly<Record<string, number>>, rounds: number): Promise<Measured> {
+async function measure(mesh: Sizes, rounds: number): Promise<Measured> {
   const ranks = Object.values(mesh).reduce((product, size) => product * size, 1);
   const axes = Object.entries(mesh).flatMap(([axis, size]) => [`--${axis}`, String(size)]);
   const child = spawn(
@@ -41,10 +43,10 @@ function show({ mesh, gatheredBytes, cases }: Measured): void {
   }
 }
 
-/** Prints every mesh and keeps the numbers in bench/results/sharding.json. */
-export async function benchSharding(rounds: number): Promise<void> {
+/** Prints every mesh and keeps the numbers in bench/results/<name>.json. */
+export async function benchSharding(rounds: number, name = 'sharding', meshes = MESHES): Promise<void> {
   const results: Measured[] = [];
-  for (const mesh of MESHES) {
+  for (const mesh of meshes) {
     const measured = await measure(mesh, rounds);
     show(measured);
     results.push(measured);
@@ -56,6 +58,6 @@ export async function benchSharding(rounds: number): Promise<void> {
     node: process.version,
   };
   mkdirSync(join(root, 'bench/results'), { recursive: true });
-  const file = join(root, 'bench/results/sharding.json');
+  const file = join(root, `bench/results/${name}.json`);
   writeFileSync(file, `${JSON.stringify({ at: new Date().toISOString(), machine, results }, null, 2)}\n`);
 }

@@ -86,7 +86,7 @@ export function steps(): Step[] {
     step('unit', 'pytest worker-py', venv('pytest'), [], {
       cwd: join(root, WORKER),
       count: countPytest,
-      limitMs: 20 * MINUTE,
+      limitMs: 30 * MINUTE,
     }),
     ...mocha('integration', 'mocha tests', integration, {
       options: ['--require', './tests/support/stack.ts', '--timeout', '120000'],

@@ -8,7 +8,7 @@ export type KeeperMessage =
   | {
       readonly type: 'ready';
       readonly info: StackInfo;
-      readonly sandboxLevel: string;
+      readonly sandboxLevel: string | undefined;
       readonly deployment: Deployment | undefined;
     }
   | { readonly type: 'failed'; readonly error: ErrorJson };

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { machineChecks } from '../src/doctor/machine.js';
 import { clockCheck, gpuCheck, portCheck, rayVersionCheck, wheelCheck } from '../src/doctor/hardware.js';
 import type { Check } from '../src/doctor/diagnose.js';
+import { sandboxSelfTest } from '../src/doctor/sandbox.js';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
 
 const GOOD = { python: '3.12.1', machine: 'x86_64', libc: 'glibc 2.36', torchCuda: '12.8' };
@@ -117,6 +118,22 @@ describe('doctor', () => {
       await client.quit();
       fails(await checked('redis', { redisUrl: redis.url }), /allkeys-lru.*delete waiting jobs/, /Use another Redis/);
     });
+  });
+
+  it('the sandbox level that this machine reaches, by its own attacks', async () => {
+    const python = join(import.meta.dirname, '../../../.venv/bin/python');
+    const check = await sandboxSelfTest(process.env['PATCHBAY_PYTHON'] ?? python);
+    assert.match(check.found, /^(isolated|confined|filtered): edits have no files/);
+  });
+
+  it('a sandbox that is too weak: the failed probe and the fix', async () => {
+    const refusal = { code: 'PB_SANDBOX_LEVEL', message: 'below confined', hint: 'Set a sysctl.', retryable: false };
+    const probes = [{ name: 'namespaces', ok: false, reason: 'EPERM', fix: 'Allow them.' }];
+    const refused = pythonThatTells({ level: 'trusted', probes, refusal });
+    fails(await sandboxSelfTest(refused), /below confined/, /Set a sysctl/);
+    const weaker = pythonThatTells({ level: 'confined', probes, refusal: null });
+    fails(await sandboxSelfTest(weaker), /^confined/, /namespaces: EPERM. Allow them/, 'warn');
+    fails(await sandboxSelfTest(join(folder, 'nowhere')), /did not run/, /npm run setup/);
   });
 
   it('a stack that is not running names the command to type', async () => {

@@ -13,7 +13,7 @@ import { deploymentArguments } from './deployment-arguments.js';
 
 interface Ready {
   readonly info: StackInfo;
-  readonly sandboxLevel: string;
+  readonly sandboxLevel: string | undefined;
   readonly deployment: Deployment | undefined;
 }
 
@@ -23,7 +23,7 @@ function show(out: Output, { info, sandboxLevel, deployment }: Ready, detached: 
     `redis     ${info.redisUrl}`,
     `ray       ${info.rayAddress}`,
     `gateway   ${info.gateway}`,
-    `sandbox   ${sandboxLevel}: ${LEVELS[sandboxLevel] ?? ''}`,
+    `sandbox   ${sandboxLevel === undefined ? 'tested with the first deployment' : `${sandboxLevel}: ${LEVELS[sandboxLevel] ?? ''}`}`,
     ...(deployment === undefined
       ? []
       : [
@@ -31,7 +31,7 @@ function show(out: Output, { info, sandboxLevel, deployment }: Ready, detached: 
         ]),
     detached ? '`patchbay down` stops it.' : 'Ctrl-C stops it.',
   ];
-  out.data({ ...info, sandboxLevel }, lines.join('\n'));
+  out.data({ ...info, sandboxLevel: sandboxLevel ?? null }, lines.join('\n'));
 }
 
 /** Starts the keeper as a process of its own and waits until it is ready. */

@@ -10,6 +10,7 @@ import { inspectRedis } from '../stack/redis.js';
 import { health, partStatus, type Health } from '../stack/services.js';
 import type { Check } from './diagnose.js';
 import { clockCheck } from './hardware.js';
+import { sandboxSelfTest } from './sandbox.js';
 
 async function portCheck(name: string, address: string, log: string): Promise<Check> {
   const [host = '', port = ''] = address.replace(/^ray:\/\//, '').split(':');
@@ -66,11 +67,12 @@ async function readModels(http: string, token: string | undefined): Promise<z.ou
 }
 
 /** The failed probes say why the level is no better. */
-async function sandboxCheck(report: Health, http: string, token: string | undefined): Promise<Check> {
+async function sandboxCheck(report: Health, http: string, token: string | undefined, python: string): Promise<Check> {
   const descriptions = (await readModels(http, token)).flatMap(({ description }) => description ?? []);
   const failed = descriptions.flatMap(({ sandboxProbes }) => sandboxProbes).filter(({ ok }) => ok === false);
   const why = [...new Set(failed.map(({ name, reason }) => [name, reason].filter((part) => part != null).join(': ')))];
-  const level = report.sandboxLevel ?? descriptions[0]?.sandboxLevel ?? 'trusted';
+  const level = report.sandboxLevel ?? descriptions[0]?.sandboxLevel;
+  if (level === undefined) return sandboxSelfTest(python);
   const trusted = level === 'trusted' ? 'Run only editing functions that you trust.' : undefined;
   return {
     name: 'sandbox',
@@ -87,12 +89,7 @@ export async function stackChecks(config: Config): Promise<Check[]> {
   if (http === undefined) {
     return [
       { name: 'stack', status: 'info', found: `not running for ${config.home}`, fix: 'Start it: patchbay up' },
-      {
-        name: 'sandbox',
-        status: 'warn',
-        found: `trusted: ${LEVELS['trusted']}`,
-        fix: 'A running stack tells its own level.',
-      },
+      await sandboxSelfTest(config.python),
     ];
   }
   const checks: Check[] = [
@@ -122,5 +119,5 @@ export async function stackChecks(config: Config): Promise<Check[]> {
     found: `${report.status} at ${http}, gateway ${reached}`,
     fix: report.status === 'ok' ? undefined : JSON.stringify(report.parts),
   });
-  return [...checks, await sandboxCheck(report, http, config.token ?? info?.token)];
+  return [...checks, await sandboxCheck(report, http, config.token ?? info?.token, config.python)];
 }

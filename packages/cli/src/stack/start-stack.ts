@@ -33,8 +33,8 @@ export interface StackOptions extends Settings, SpecOptions {
 export interface Stack extends AsyncDisposable {
   /** Present addresses and processes. */
   readonly info: StackInfo;
-  /** How far an edit is locked up, as the orchestrator tells. */
-  readonly sandboxLevel: string;
+  /** How far an edit is locked up, as the orchestrator tells; unknown before the first deployment. */
+  readonly sandboxLevel: string | undefined;
   /** The model that was named, when one was. */
   readonly deployment: Deployment | undefined;
   /** Resolves when everything has ended, whoever asked for it: also when its home was deleted. */
@@ -120,8 +120,8 @@ class LocalStack implements Stack {
     return this.#info;
   }
 
-  get sandboxLevel(): string {
-    return this.deployment?.description?.sandboxLevel ?? this.#sandboxLevel ?? 'trusted';
+  get sandboxLevel(): string | undefined {
+    return this.deployment?.description?.sandboxLevel ?? this.#sandboxLevel;
   }
 
   async start(signal: AbortSignal): Promise<void> {
