@@ -56,7 +56,7 @@ def test_one_order_also_where_an_edit_fails(pair: Gang) -> None:
     pair.record()
     with pytest.raises(PatchbayError, match="PB_EDIT_FAILED"):
         pair.run(document(python("raise ValueError(1)")))
-    check(pair.recorded(), 15)  # of the first run only: the second never begins
+    check(pair.recorded(), 5)  # up to the layer at which the ranks agree to stop
 
 
 def test_the_check_can_fail() -> None:
