@@ -163,3 +163,21 @@ def test_a_path_without_a_model(bare_single: Gang, tmp_path: Path) -> None:
     with pytest.raises(PatchbayError) as caught:
         bare_single.load(tmp_path / "empty")
     assert caught.value.code == "PB_MODEL_LOAD_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ("def edit(a, b, c, d):\n    return b +\n", "PB_EDIT_SYNTAX", 2),
+        ("def edot(a, b, c, d):\n    return b\n", "PB_EDIT_ENTRY_MISSING", None),
+        ("def edit(inputs):\n    return inputs\n", "PB_EDIT_SIGNATURE", None),
+        ("import torch\nimport nowhere_to_be_found\ndef edit(a, b, c, d):\n    return b\n", "PB_EDIT_FAILED", 2),
+    ],
+)
+def test_a_validation_reads_the_sources(pair: Gang, source: str, code: str, line: int | None) -> None:
+    with pytest.raises(PatchbayError) as caught:
+        pair.validate(hook(edit={"kind": "python", "source": source}))
+    assert caught.value.code == code
+    if line is not None:
+        assert caught.value.to_json()["remote"]["line"] == line
+    assert pair.validate(hook(edit=NOTHING))["warnings"] == []

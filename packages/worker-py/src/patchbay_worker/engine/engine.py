@@ -18,7 +18,7 @@ from patchbay_worker.engine.describe import SandboxState, describe, fingerprint,
 from patchbay_worker.engine.job.compile_job import CompiledJob, CompiledRun, compile_job
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits
 from patchbay_worker.engine.job.job_spec import ParameterRequest, read_job
-from patchbay_worker.engine.job.prepare import PreparedJob, open_sandbox
+from patchbay_worker.engine.job.prepare import PreparedJob, has_all_sources, open_sandbox
 from patchbay_worker.engine.job.results import JobParts, assemble
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import load_model
@@ -91,7 +91,13 @@ class Engine:
 
     def validate(self, document: dict[str, Any]) -> dict[str, Any]:
         """All that can be checked without running anything; artifacts are not fetched."""
-        return {"warnings": self._compile(document, _refuse_fetch).warnings}
+        compiled = self._compile(document, _refuse_fetch)
+        if self._pool is not None and compiled.needs_sandbox and has_all_sources(compiled):
+            # Sources are read where that is safe: in a sandbox, which is closed again.
+            trial = PreparedJob(JobContext("validate", 0, document, None, _refuse_fetch), compiled, 0.0)
+            open_sandbox(trial, self._pool, self._limits.vocabulary)
+            trial.discard()
+        return {"warnings": compiled.warnings}
 
     def prepare(self, job: JobContext) -> PreparedJob:
         """Compiles the job and, on the root, opens its sandbox. No collectives."""

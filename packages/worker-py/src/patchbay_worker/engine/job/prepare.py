@@ -51,6 +51,13 @@ class PreparedJob:
             self.sandbox = None
 
 
+def has_all_sources(compiled: CompiledJob) -> bool:
+    """Whether the document itself holds every source, none lying in an artifact."""
+    given = [edit.source for edit in compiled.sources]
+    given += [module.options.get("source", "") for module in compiled.request.modules]
+    return all(isinstance(source, str) for source in given)
+
+
 def open_sandbox(prepared: PreparedJob, pool: SandboxPool, vocabulary: int) -> None:
     """Takes a process from the pool and gives it the job's modules and sources."""
     compiled, fetch = prepared.compiled, prepared.context.fetch_artifact
