@@ -139,6 +139,10 @@ class Gang:
         """Per rank: a digest of all weights and buffers, and how many hooks and gradients are on the model."""
         return [(digest, hooks) for digest, hooks in self._ask_all(("state",))]
 
+    def memory(self) -> list[dict[str, int]]:
+        """Per rank: bytes that the shard was to need, and that it holds."""
+        return self._ask_all(("memory",))
+
     def close(self) -> None:
         self._send_all(("leave",))
         for process in self._processes:
@@ -197,6 +201,7 @@ class RankProcess:
             "validate": lambda document: self.loaded.validate(parse_document(document)),
             "state": self.state,
             "events": lambda: self.events,
+            "memory": lambda: self.loaded.memory,
             "record": self.record,
             "recorded": lambda: self.recorder.stop(),
         }

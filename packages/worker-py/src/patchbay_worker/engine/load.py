@@ -99,8 +99,7 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     needed = check_memory(config, world, hf_config, skeleton)
     model = _read_shard(config, local)
     model.eval().requires_grad_(False)
-    if not config.fsdp:  # which manages the storage of its shards itself
-        free_the_rest(model)
+    free_the_rest(model)
     if not _is_distributed(config):
         model.to(world.device)
     pipeline = None

@@ -90,7 +90,7 @@ def _shard_bytes(
     tensors: Mapping[str, StoredTensor], config: EngineConfig, world: World, hf_config: Any, skeleton: Any | None
 ) -> tuple[int, int]:
     """(all weights of this rank, the largest tensor that it reads)"""
-    plan = _plan(config, skeleton)
+    plan: Mapping[str, str] = (getattr(skeleton, "tp_plan", None) or {}) if config.tp > 1 else {}
     parts = config.dp if config.fsdp else 1
     tied = bool(getattr(hf_config, "tie_word_embeddings", False))
     layers = int(getattr(hf_config.get_text_config(), "num_hidden_layers", 0))
@@ -100,15 +100,10 @@ def _shard_bytes(
             continue
         size = tensor.bytes_as(config.dtype)
         largest = max(largest, size)
-        needed += (size // config.tp if _is_sharded(name, plan) else size) // parts
+        # A checkpoint may hold every expert by itself, the model and its plan have them as one.
+        divided = ".experts." in name if config.experts else _is_sharded(name, plan)
+        needed += (size // config.tp if divided else size) // parts
     return needed, largest
-
-
-def _plan(config: EngineConfig, skeleton: Any | None) -> Mapping[str, str]:
-    """What tp divides."""
-    if config.tp == 1:
-        return {}
-    return getattr(skeleton, "_ep_plan" if config.experts else "tp_plan", None) or {}
 
 
 def _is_ours(name: str, stage: int, stages: int, layers: int, tied: bool) -> bool:
