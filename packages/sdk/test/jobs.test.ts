@@ -1,6 +1,7 @@
 /** Submission, events, results and cancellation through a real Redis. */
 import assert from 'node:assert/strict';
 import { keys, queueName, QUEUE_PREFIX, type JobEvent } from '@patchbay/protocol';
+import { Queue } from 'bullmq';
 import { HookFunction, Patchbay, tensor, writeSafetensors, type JobSpec } from '../src/index.js';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
 import { MODEL, ScriptedConsumer, completes, resultOf } from './support/scripted-stack.js';
@@ -91,6 +92,27 @@ describe('jobs', () => {
     for (let round = 0; round < 3; round++) await (await pb.jobs.submit(spec)).result({ timeoutMs: 2_000 });
     release();
     assert.equal((await waiting).jobId, 'slow');
+  });
+
+  it('an entry sent ahead of its place is put right, and goes when the job is refused', async () => {
+    const model = 'nobody-takes';
+    await consumer.redis.hset(keys.deployments, model, '{}');
+    await consumer.redis.hset(keys.settings, 'maxQueuedPerModel', 3);
+    const queue = new Queue(queueName(model), { connection: consumer.redis, prefix: QUEUE_PREFIX });
+    try {
+      for (let index = 0; index < 3; index++) await pb.jobs.submit({ ...spec, model });
+      await assert.rejects(pb.jobs.submit({ ...spec, model }), { code: 'PB_QUEUE_FULL' });
+      const entries = await queue.getJobs(['waiting', 'prioritized']);
+      const places = await Promise.all(entries.map(({ id }) => consumer.redis.hget(keys.job(id!), 'place')));
+      assert.equal(new Set(places).size, 3, 'each behind the other');
+      assert.deepEqual(
+        entries.map(({ priority }) => String(priority)),
+        places,
+      );
+    } finally {
+      await queue.close();
+      await consumer.redis.hdel(keys.settings, 'maxQueuedPerModel');
+    }
   });
 
   it('events come in order and resume after a cursor, in another client too', async () => {

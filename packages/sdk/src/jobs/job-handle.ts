@@ -5,6 +5,7 @@ import { JobResult } from '../results/job-result.js';
 import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline.js';
 import { EventFeed, type TerminalEvent } from '../transport/event-feed.js';
 import type { EventFollower } from '../transport/event-follower.js';
+import type { Outcome } from '../transport/outcome.js';
 import type { JobRecords } from './job-records.js';
 
 /** A handle that nobody uses stops to follow its job after this time. */
@@ -123,15 +124,19 @@ export class JobHandle {
     await this.#check();
     const last = await this.#feed.end();
     if (last.state !== 'completed') throw await this.#failure(last);
-    const { result } = await this.services.records.outcome(this.id);
+    const { result } = await this.#outcome();
     if (result === null)
       throw error('PB_JOB_NOT_FOUND', { jobId: this.id }, { jobId: this.id, hint: 'Its result is not kept any more.' });
     return JobResult.open(result, this.services.artifacts, { eagerBytes, signal });
   }
 
+  async #outcome(): Promise<Outcome> {
+    return this.#feed.outcome ?? this.services.records.outcome(this.id);
+  }
+
   async #failure({ state, reason, error: told }: TerminalEvent): Promise<PatchbayError> {
     if (told !== undefined) return PatchbayError.fromJson(told, this.id);
-    const { error: text } = await this.services.records.outcome(this.id);
+    const { error: text } = await this.#outcome();
     if (text !== null) return PatchbayError.fromJson(JSON.parse(text), this.id);
     if (state === 'cancelled')
       return error('PB_JOB_CANCELLED', { reason: reason ?? 'no reason given' }, { jobId: this.id });

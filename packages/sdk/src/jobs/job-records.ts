@@ -10,13 +10,8 @@ import {
   type JobStatus,
 } from '@patchbay/protocol';
 import { parseEntry } from '../transport/event-feed.js';
+import { readOutcome, type Outcome } from '../transport/outcome.js';
 import type { RedisConnection } from '../transport/redis-connection.js';
-
-/** What a finished job left, as JSON text. */
-export interface Outcome {
-  readonly result: string | null;
-  readonly error: string | null;
-}
 
 export class JobRecords {
   constructor(private readonly redis: RedisConnection) {}
@@ -33,10 +28,7 @@ export class JobRecords {
   }
 
   async outcome(jobId: string): Promise<Outcome> {
-    const [result = null, failure = null] = await this.redis.run((client) =>
-      client.hmget(keys.job(jobId), 'result', 'error'),
-    );
-    return { result, error: failure };
+    return this.redis.run((client) => readOutcome(client, jobId));
   }
 
   /** The events after the cursor that are there now. @throws `PB_JOB_NOT_FOUND`, `PB_REDIS_UNAVAILABLE` */

@@ -83,7 +83,8 @@ export class Jobs {
     const attempt = new AbortController();
     try {
       for (const hook of hookFunctions) hook.register(jobId);
-      const work = this.#send(submission(parsed, jobId, { now: Date.now() }), feed, attempt.signal);
+      const job = submission(parsed, jobId, { now: Date.now() });
+      const work = this.#send(job, feed, attempt.signal, given === undefined);
       await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
     } catch (cause) {
       attempt.abort();
@@ -125,16 +126,16 @@ export class Jobs {
   }
 
   /** Both connections are open before anything is written, so that the read waits when the job's first event comes. */
-  async #send(job: Submission, feed: EventFeed, attempt: AbortSignal, again = false): Promise<void> {
+  async #send(job: Submission, feed: EventFeed, attempt: AbortSignal, fresh: boolean, again = false): Promise<void> {
     const { follower } = this.services;
     const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
     throwIfAborted(attempt, job.jobId); // nobody waits any more
     if (feed.readers === 0) follower.follow(feed);
     try {
-      await this.submitter.send(queue, job);
+      await this.submitter.send(queue, job, fresh);
     } catch (cause) {
       if (again || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
-      await this.#send(job, feed, attempt, true); // the connection was lost on the way: nothing runs twice
+      await this.#send(job, feed, attempt, false, true); // the connection was lost on the way: nothing runs twice
     }
   }
 

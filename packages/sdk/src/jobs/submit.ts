@@ -1,4 +1,4 @@
-/** Puts a checked document into Redis: its record and its entry in the deployment's BullMQ queue, in one tick. @module */
+/** Puts a checked document into Redis: its record and its entry in the deployment's BullMQ queue, in one tick where it can. @module */
 import {
   QUEUE_JOB_NAME,
   QUEUE_PREFIX,
@@ -6,6 +6,7 @@ import {
   isPatchbayError,
   keys,
   nearest,
+  queueJobId,
   queueJobOptions,
   queueName,
   readSubmitVerdict,
@@ -16,9 +17,19 @@ import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type { RedisConnection } from '../transport/redis-connection.js';
 
+/** Does nothing when the job has an entry. */
+const enter = async (queue: Queue, { jobId }: Submission, place: number): Promise<unknown> =>
+  queue.add(QUEUE_JOB_NAME, { jobId }, queueJobOptions(jobId, place));
+
+/** Does nothing when a consumer has the job. */
+const leave = async (queue: Queue, { jobId }: Submission): Promise<unknown> => queue.remove(queueJobId(jobId));
+
 export class Submitter {
   /** Queues belong to one connection; when it is lost they go with it. */
   readonly #queues = new WeakMap<Redis, Map<string, Queue>>();
+  /** Where the last job of a kind stood. While nothing else waits the next one stands there too. */
+  readonly #places = new Map<string, number>();
+  #underWay = 0;
 
   constructor(private readonly redis: RedisConnection) {}
 
@@ -36,18 +47,34 @@ export class Submitter {
 
   /**
    * Safe to repeat with the same submission.
+   * @param fresh - nobody else can have used the id
    * @throws the refusals of `readSubmitVerdict`, `PB_REDIS_UNAVAILABLE`
    */
-  async send(queue: Queue, job: Submission): Promise<void> {
+  async send(queue: Queue, job: Submission, fresh: boolean): Promise<void> {
     const client = this.redis.ready;
     if (client === undefined) throw this.redis.unavailable(new Error('the connection was lost'));
+    const kind = `${job.model} ${job.submitter} ${job.priority}`;
+    // many at once move each other's places
+    const guess = fresh && this.#underWay === 0 ? this.#places.get(kind) : undefined;
+    this.#underWay++;
     try {
-      // the record first: it gives the place, and whoever finds an entry finds its record
-      const { state, place } = readSubmitVerdict(job, await client.eval(...submitCall(job)));
-      if (state === 'queued') await queue.add(QUEUE_JOB_NAME, { jobId: job.jobId }, queueJobOptions(job.jobId, place));
+      // the record first: whoever finds an entry finds its record
+      const [answer] = await Promise.all([
+        client.eval(...submitCall(job)),
+        guess !== undefined && enter(queue, job, guess),
+      ]);
+      const { state, place } = readSubmitVerdict(job, answer);
+      this.#places.set(kind, place);
+      if (state !== 'queued' || place === guess) return;
+      if (guess !== undefined) await leave(queue, job);
+      await enter(queue, job, place);
     } catch (cause) {
+      // a consumer that was faster found no record and forgot the entry
+      if (guess !== undefined && isPatchbayError(cause)) await leave(queue, job).catch(() => undefined);
       if (isPatchbayError(cause, 'PB_MODEL_NOT_FOUND')) throw await this.#withNearNames(client, job.model);
       throw this.redis.failed(client, cause);
+    } finally {
+      this.#underWay--;
     }
   }
 

@@ -1,6 +1,7 @@
 /** The events of one job as they arrive: kept, so that any number of readers can start late. Not here: Redis. @module */
 import { isTerminal, jobEvent, type JobEvent, type PatchbayError } from '@patchbay/protocol';
 import { bounded, throwIfAborted, type CallOptions } from './deadline.js';
+import type { Outcome } from './outcome.js';
 
 export type TerminalEvent = Extract<JobEvent, { type: 'state' }>;
 
@@ -27,6 +28,7 @@ export class EventFeed {
   readonly #waiting = new Set<() => void>();
   #cursor = '0-0';
   #last: TerminalEvent | undefined;
+  #outcome: Outcome | undefined;
   #failure: PatchbayError | undefined;
   /** Who still wants events; the follower stops reading for a feed without readers. */
   readers = 0;
@@ -43,13 +45,19 @@ export class EventFeed {
     return this.#last;
   }
 
-  push(entry: readonly [id: string, fields: readonly string[]]): void {
+  /** What the job left, where that was read together with its last event. */
+  get outcome(): Outcome | undefined {
+    return this.#outcome;
+  }
+
+  /** @param outcome - as it was read together with the entry */
+  push(entry: readonly [id: string, fields: readonly string[]], outcome?: Outcome): void {
     if (compareCursors(entry[0], this.#cursor) <= 0) return; // read for another feed of the same job
     this.#cursor = entry[0];
     const event = parseEntry(entry);
     if (event === undefined) return;
     this.#events.push(event);
-    if (isLast(event)) this.#last = event;
+    if (isLast(event)) [this.#last, this.#outcome] = [event, outcome];
     this.#wake();
   }
 

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { error, keys } from '@patchbay/protocol';
 import type { Redis } from 'ioredis';
 import { compareCursors, type EventFeed } from './event-feed.js';
+import { readOutcome } from './outcome.js';
 import type { RedisConnection } from './redis-connection.js';
 
 const BLOCK_MS = 5_000;
@@ -83,14 +84,19 @@ export class EventFollower {
       const other = cursors.get(jobId);
       if (other === undefined || compareCursors(cursor, other) < 0) cursors.set(jobId, cursor);
     }
-    const streams = [...cursors.keys()].map(keys.events);
-    if (streams.length === 0) return;
+    const jobIds = [...cursors.keys()];
+    if (jobIds.length === 0) return;
+    const streams = jobIds.map(keys.events);
     const read = client.xread('COUNT', ENTRIES_PER_READ, 'BLOCK', BLOCK_MS, 'STREAMS', ...streams, ...cursors.values());
     this.#pending = read;
+    // Redis answers it when the wait is over: with the event that ends the job comes its outcome, and nobody has to ask
+    const outcome = jobIds.length === 1 ? readOutcome(client, jobIds[0]!) : undefined;
+    outcome?.catch(() => undefined); // the read meets the same failure
     const reply = await read.finally(() => (this.#pending = undefined));
     const entries = new Map(reply ?? []);
+    const last = await outcome;
     for (const feed of [...this.#feeds]) {
-      for (const entry of entries.get(keys.events(feed.jobId)) ?? []) feed.push(entry);
+      for (const entry of entries.get(keys.events(feed.jobId)) ?? []) feed.push(entry, last);
       if (feed.last !== undefined) this.#feeds.delete(feed);
     }
   }

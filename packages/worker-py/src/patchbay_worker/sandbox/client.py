@@ -76,7 +76,7 @@ class SandboxJob:
         self._arena_bytes = size
 
     def init(self, *, seed: int, modules: Sequence[ModuleSpec] = (), sources: Sequence[EditSource] = ()) -> None:
-        """Builds the modules in order under `seed`, reads the sources, seeds again for the first edit."""
+        """Builds the modules in order under `seed` and reads the sources; the first edit begins with `seed` again."""
         if self._channel.started:
             raise RuntimeError("a sandbox job is initialised once")
         deadline = Deadline(self._limits.init_timeout_s)
@@ -85,9 +85,9 @@ class SandboxJob:
             "memory_bytes": self._limits.memory_bytes,
             "cpu_s": max(1, round(self._limits.job_timeout_s)),
             "log_bytes": self._limits.log_bytes,
+            "seed": seed,
         }
         self._channel.start(Arena(self._arena_bytes), SET_UP, limits, deadline)
-        self._channel.call(Kind.SEED, SET_UP, {"seed": seed}, deadline)
         for spec in modules:
             module = {"name": spec.name, "kind": spec.kind, "options": spec.options, "trainable": spec.trainable}
             self._channel.call(Kind.MODULE, spec.name, module, deadline)
@@ -101,7 +101,8 @@ class SandboxJob:
             }
             self._channel.call(Kind.SOURCE, source.name, text, deadline)
             self._names.append(source.name)
-        self._channel.call(Kind.SEED, SET_UP, {"seed": seed}, deadline)
+        if not sources:  # each source ends with it
+            self._channel.call(Kind.SEED, SET_UP, {}, deadline)
 
     def edit(
         self,

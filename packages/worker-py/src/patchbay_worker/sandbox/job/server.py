@@ -68,10 +68,9 @@ def rehearse() -> None:
     size = arena_bytes_for(4096)
     fd = os.memfd_create("patchbay-rehearsal")
     os.ftruncate(fd, size)
-    server = JobServer(JobArena(fd, size), size)
+    server = JobServer(JobArena(fd, size), size, seed=0)
     source = {"name": "rehearsal", "source": "def edit(a, b, c, d):\n    return b * 2", "entry": "edit", "arguments": 4}
     record = TensorRecord(torch.float32, (16, 16), IN_OFFSET)
-    server.answer(encode(Kind.SEED, 0, (), {"seed": 0}))
     server.answer(encode(Kind.SOURCE, 0, (), source))
     server.answer(encode(Kind.EDIT, 0, (record,), {"source": 0, "module": {"batch": {}, "shape": []}}))
     os.close(fd)
@@ -89,13 +88,14 @@ def _start(lock: JobLockDown) -> JobServer:
     redirect_output(LOG_FD, body["log_bytes"])
     lock.finish(body["memory_bytes"], body["cpu_s"])
     os.write(SOCKET_FD, encode(Kind.OK, request.nonce))
-    return JobServer(arena, body["arena_bytes"])
+    return JobServer(arena, body["arena_bytes"], body["seed"])
 
 
 class JobServer:
-    def __init__(self, arena: JobArena, arena_bytes: int) -> None:
+    def __init__(self, arena: JobArena, arena_bytes: int, seed: int) -> None:
         self._arena = arena
         self._arena_bytes = arena_bytes
+        self._seed = seed
         self._modules = JobModules()
         self._save_ctx = SaveContext()
         self._functions: list[Callable[..., Any]] = []
@@ -103,8 +103,9 @@ class JobServer:
         self._graphs = Graphs()
         self._training = Training(self._modules)
         self._restored: dict[str, Tensor] = {}
+        self._seed_all()
         self._handlers: dict[Kind, Callable[[Message], Reply]] = {
-            Kind.SEED: self._seed,
+            Kind.SEED: self._seed_again,
             Kind.MODULE: self._module,
             Kind.SOURCE: self._source,
             Kind.EDIT: self._edit,
@@ -134,11 +135,13 @@ class JobServer:
         sys.stdout.flush()
         return encode(kind, request.nonce, records_out, reply)
 
-    def _seed(self, request: Message) -> Reply:
-        seed = request.body["seed"]
-        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: it asks for each kind of device
-        numpy.random.seed(seed % 2**32)
-        random.seed(seed)
+    def _seed_all(self) -> None:
+        torch.default_generator.manual_seed(self._seed)  # not torch.manual_seed: it asks for each kind of device
+        numpy.random.seed(self._seed % 2**32)
+        random.seed(self._seed)
+
+    def _seed_again(self, _: Message) -> Reply:
+        self._seed_all()
         return DONE
 
     def _module(self, request: Message) -> Reply:
@@ -149,6 +152,7 @@ class JobServer:
     def _source(self, request: Message) -> Reply:
         body = request.body
         self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], body["arguments"]))
+        self._seed_all()
         return DONE
 
     def _edit(self, request: Message) -> Reply:
