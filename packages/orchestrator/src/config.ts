@@ -26,10 +26,18 @@ const schema = z.strictObject({
   gateway: z.string().min(1).default('127.0.0.1:50051'),
   /** Env `PATCHBAY_GATEWAY_TOKEN`. */
   gatewayToken: z.string().default(''),
-  /** Directory of state; artifacts are in `artifacts/` below it. Env `PATCHBAY_HOME`. */
+  /** Directory of state; artifacts are in `artifacts/` below it, unless `artifactStore` says otherwise. Env `PATCHBAY_HOME`. */
   home: z.string().min(1).default('.patchbay'),
   /** How the ranks' nodes reach this HTTP server; default: its own address. Env `PATCHBAY_ARTIFACT_URL`. */
   artifactUrl: z.url().optional(),
+  /**
+   * Bucket for artifacts, `s3://bucket/prefix`; region, credentials and endpoint as for AWS's own tools. Default: a directory.
+   * Env `PATCHBAY_ARTIFACT_STORE`.
+   */
+  artifactStore: z
+    .string()
+    .regex(/^s3:\/\/[a-z0-9][a-z0-9.-]+(\/[\w./-]*)?$/, 'write it as s3://bucket/prefix')
+    .optional(),
   /** Largest artifact that is taken, in bytes. Env `PATCHBAY_ARTIFACT_MAX_BYTES`. */
   artifactMaxBytes: z.coerce
     .number()

@@ -1,8 +1,8 @@
 /** Wires the parts and takes them apart again in the right order. Not here: the process (main.ts), what a part does. @module */
-import { join } from 'node:path';
 import type { AddressInfo } from 'node:net';
 import { keys, toPatchbayError } from '@patchbay/protocol';
-import { LocalStore } from './artifacts/local-store.js';
+import { openStore } from './artifacts/open-store.js';
+import type { ArtifactStore } from './artifacts/store.js';
 import { Tickets } from './artifacts/tickets.js';
 import { GangConnection } from './cluster-client/gang.js';
 import { Gateway } from './cluster-client/gateway.js';
@@ -75,7 +75,7 @@ type Base = ReturnType<typeof openBase>;
 /** Queue, placement and what connects them. `artifactUrl` is asked for when a job starts. */
 function wireJobs(
   base: Base,
-  artifacts: LocalStore,
+  artifacts: ArtifactStore,
   artifactUrl: () => string,
 ): { consumer: Consumer; controller: Controller; sweeper: Sweeper } {
   const { config, log, redis, records, queues, metrics, tickets, gateway } = base;
@@ -122,16 +122,15 @@ async function publishSettings(redis: Redis, config: OrchestratorConfig, { polic
   await replace.exec();
 }
 
-/** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID` */
+/** Resolves when jobs and requests are taken. @throws `PB_CONFIG_INVALID`, `PB_ARTIFACT_STORE_UNAVAILABLE` */
 export async function startOrchestrator(options: OrchestratorOptions): Promise<Orchestrator> {
   const config = parseConfig(options);
   const submitters = readSubmitters(config.submitters);
+  const artifacts = await openStore(config);
   let http = '';
   const artifactUrl = (): string => config.artifactUrl ?? http;
   const base = openBase(config, artifactUrl);
   const { log, connections, redis, records, gateway } = base;
-  const artifacts = new LocalStore(join(config.home, 'artifacts'), config.artifactMaxBytes);
-  await artifacts.prepare();
   const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
   const openFollower = (): Redis => connections.open('follower');
   const changes = new ChangeFeed(redis, openFollower);

@@ -306,6 +306,11 @@ export const CATALOGUE = {
     'the weights of {model} do not fit: {needed} are needed and {free} are free on {where}',
     'Use more ranks (tp, pp) or nodes, a smaller dtype, or undeploy something.',
   ),
+  PB_ARTIFACT_STORE_UNAVAILABLE: infra(
+    503,
+    'the artifact store {store} cannot be used: {reason}',
+    'Check PATCHBAY_ARTIFACT_STORE, and the region, credentials and endpoint in the environment of the orchestrator (AWS_*).',
+  ),
   PB_ARTIFACT_URL_UNREACHABLE: user(
     503,
     'rank 0 on node {node} cannot reach {url}, where results go: {reason}',

@@ -1,9 +1,10 @@
 /** Artifacts in a directory: `<home>/artifacts/ab/abcdef...`, written aside, synced, then renamed. @module */
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { error } from '@patchbay/protocol';
+import { checked } from './checked.js';
 import type { ArtifactInfo, ArtifactStore, ByteRange } from './store.js';
 
 const READ_BYTES = 1 << 20;
@@ -95,22 +96,11 @@ export class LocalStore implements ArtifactStore {
 
   private async writeChecked(path: string, sha256: string, content: Readable): Promise<number> {
     const file = await open(path, 'wx', 0o600);
-    const hash = createHash('sha256');
     let bytes = 0;
     try {
-      for await (const chunk of content as AsyncIterable<Buffer>) {
+      for await (const chunk of checked(content, sha256, this.maxBytes)) {
         bytes += chunk.length;
-        if (bytes > this.maxBytes)
-          throw error('PB_LIMIT_EXCEEDED', { what: 'artifact', actual: bytes, limit: this.maxBytes });
-        hash.update(chunk);
         await file.writeFile(chunk);
-      }
-      const digest = hash.digest('hex');
-      if (digest !== sha256) {
-        throw error('PB_ARTIFACT_CORRUPT', {
-          artifact: `sha256:${sha256}`,
-          reason: `its content has the digest ${digest}`,
-        });
       }
       // a name must never stand for content that a power cut took
       await file.datasync();
