@@ -19,6 +19,9 @@ export const DEPLOYMENTS = {
   'facts-pp2-tp2': { pp: 2, tp: 2 },
 } as const;
 
+/** While one file of tests is written: the deployments that it needs, `PATCHBAY_TEST_DEPLOYMENTS=facts-tp1,facts-tp2`. */
+const ONLY = process.env['PATCHBAY_TEST_DEPLOYMENTS']?.split(',');
+
 /** Name of the deployment of tiny-facts on this many shards. */
 export const deploymentOf = (tp: 1 | 2 | 4): string => `facts-tp${tp}`;
 
@@ -43,7 +46,7 @@ export async function mochaGlobalSetup(): Promise<void> {
   try {
     await using client = connect();
     for (const [name, mesh] of Object.entries(DEPLOYMENTS))
-      await client.models.deploy({ name, model: TINY_FACTS, ...mesh });
+      if (ONLY === undefined || ONLY.includes(name)) await client.models.deploy({ name, model: TINY_FACTS, ...mesh });
   } catch (problem) {
     await mochaGlobalTeardown(); // mocha does not call it after a failed set-up
     throw problem;
