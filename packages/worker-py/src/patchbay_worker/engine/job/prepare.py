@@ -72,6 +72,7 @@ def open_sandbox(prepared: PreparedJob, pool: SandboxPool, vocabulary: int) -> N
     try:
         job.ensure_capacity(_largest_tensor(compiled, vocabulary))
         job.init(seed=request.seed, modules=modules, sources=sources)
+        compiled.warnings.extend(f"{hook}, line {line}: {what}" for hook, line, what in job.warnings)
     except BaseException:
         prepared.discard()
         raise

@@ -20,6 +20,7 @@ from patchbay_worker.sandbox.job.arena import JobArena
 from patchbay_worker.sandbox.job.edit import current_module, run_edit, run_loss
 from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
 from patchbay_worker.sandbox.job.graphs import Graphs
+from patchbay_worker.sandbox.job.lint import lint
 from patchbay_worker.sandbox.job.log import flush_output, redirect_output
 from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
@@ -147,8 +148,9 @@ class JobServer:
 
     def _source(self, request: Message) -> Reply:
         body = request.body
+        warnings = lint(body["source"])
         self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], body["arguments"]))
-        return DONE
+        return Kind.OK, (), {"warnings": warnings}
 
     def _edit(self, request: Message) -> Reply:
         record = self._edit_once(request)
