@@ -77,7 +77,7 @@ describe('attacks through the SDK', () => {
   /** The next job on the same ranks. */
   const assertHealthy = async (model: string): Promise<void> => {
     const next = await outcome(jobOf(model, 'return inputs'));
-    assert.ok(!isPatchbayError(next), String(next));
+    assert.ok(!isPatchbayError(next), JSON.stringify(next));
     assert.equal(topToken(next), ' Paris');
   };
 
@@ -101,14 +101,14 @@ describe('attacks through the SDK', () => {
 
   it('names of JavaScript among kept values reach their reader as values', async () => {
     const found = await outcome(jobOf(deploymentOf(1), 'save_ctx["__proto__"] = {"polluted": 1}\nreturn inputs'));
-    assert.ok(!isPatchbayError(found), String(found));
+    assert.ok(!isPatchbayError(found), JSON.stringify(found));
     assert.equal(({} as Record<string, unknown>)['polluted'], undefined);
   });
 
   for (const [name, body] of Object.entries(PROBES)) {
     it(`in vain: ${name}`, async () => {
       const found = await outcome(jobOf(deploymentOf(1), body(target)));
-      assert.ok(!isPatchbayError(found), String(found));
+      assert.ok(!isPatchbayError(found), JSON.stringify(found));
       assert.match(String(found.saveCtx.get('said')), /Error$/);
     });
   }
@@ -119,7 +119,7 @@ describe('attacks through the SDK', () => {
     const bomb = ATTACKS.filter(({ name }) => /^(memory|time)/.test(name)).slice(0, 3);
     for (const attack of bomb) await outcome(jobOf(deploymentOf(2), attack.body(target)));
     const result = await beside;
-    assert.ok(!isPatchbayError(result), String(result));
+    assert.ok(!isPatchbayError(result), JSON.stringify(result));
     assert.equal(topToken(result), ' Paris');
     assert.equal(result.saveCtx.get('n'), 7);
   });
@@ -130,7 +130,7 @@ describe('attacks through the SDK', () => {
       ...jobOf(model, 'return inputs'),
       modules: { bad: { kind: 'python', source: 'def build():\n    x = 1\n    import socket; socket.socket()\n' } },
     });
-    assert.ok(isPatchbayError(build, 'PB_EDIT_BLOCKED'), String(build));
+    assert.ok(isPatchbayError(build, 'PB_EDIT_BLOCKED'), JSON.stringify(build));
     assert.equal(build.remote?.line, 3);
     const loss = await outcome({
       model,
@@ -143,7 +143,7 @@ describe('attacks through the SDK', () => {
         },
       ],
     });
-    assert.ok(isPatchbayError(loss), String(loss));
+    assert.ok(isPatchbayError(loss), JSON.stringify(loss));
     assert.match(loss.code, /^PB_EDIT_(BLOCKED|FAILED)$/);
     assert.equal(loss.remote?.line, 2);
     await assertHealthy(model);
@@ -163,7 +163,7 @@ describe('attacks through the SDK', () => {
         ],
         runs: [{ name: 'r', mode: 'generate', inputs: PROMPT, temperature }],
       });
-      assert.ok(isPatchbayError(found, 'PB_LOGITS_NOT_FINITE'), String(found));
+      assert.ok(isPatchbayError(found, 'PB_LOGITS_NOT_FINITE'), JSON.stringify(found));
     }
     await assertHealthy(model);
   });

@@ -62,7 +62,7 @@ export const ATTACKS: readonly Attack[] = [
   { name: 'memory: a tensor of 20 GB', body: () => 'torch.empty(5_000_000_000)', ends: ['PB_EDIT_MEMORY'], line: 1 },
   {
     name: 'memory: a list without end',
-    body: () => 'x = []\nwhile True: x.append(bytearray(1 << 20))',
+    body: () => 'x = []\nwhile True: x.append(bytearray(1 << 25))',
     ends: ['PB_EDIT_MEMORY'],
     line: 2,
   },

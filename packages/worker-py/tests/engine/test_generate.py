@@ -141,7 +141,9 @@ def test_ragged_generation_beyond_a_sliding_window_is_refused(bare_single: Gang,
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_no_token_is_drawn_from_nan(pair: Gang, value: str, temperature: int) -> None:
-    source = f"def edit(current_module, inputs, save_ctx, modules):\n    return torch.full_like(inputs, float('{value}'))"
+    source = (
+        f"def edit(current_module, inputs, save_ctx, modules):\n    return torch.full_like(inputs, float('{value}'))"
+    )
     hook = {"name": "h", "moduleName": "lm_head", "edit": {"kind": "python", "source": source}}
     document = {"hooks": [hook], "runs": [generate(temperature=temperature)]}
     if (value, temperature) == ("inf", 0):  # the largest is still the largest

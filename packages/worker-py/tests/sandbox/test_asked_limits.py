@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from patchbay_worker.sandbox.pool import SandboxPool
 
 from .support import edit, refused, run
 
-FULL = {key: 1000 for key in FIELDS}
+FULL = dict.fromkeys(FIELDS, 1000)
 
 
 def test_what_a_document_asks_for_is_what_it_gets() -> None:
@@ -113,5 +112,3 @@ def test_prints_beyond_the_limit_are_cut_and_say_so(pool: SandboxPool) -> None:
         assert torch.equal(run(job, torch.ones(1)), torch.ones(1))
         assert len(job.logs()) <= 100 + len("\n[log cut here]\n")
         assert "cut" in job.logs()
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -68,4 +70,4 @@ def test_forged_warnings_are_bounded_or_end_the_job(start: StartJob) -> None:
     assert len(job.warnings) == 20
     assert all(len(what) <= 400 and "\x1b" not in what for _, _, what in job.warnings)
     for wrong in ("[1]", "[[1, 2, 3]]"):
-        refused("PB_EDIT_CRASHED", lambda wrong=wrong: start(forge.replace("WARNINGS", wrong) + plain, plain))
+        refused("PB_EDIT_CRASHED", partial(start, forge.replace("WARNINGS", wrong) + plain, plain))

@@ -1,5 +1,5 @@
-"""`npm run fuzz -- --minutes N [--seed S] [--target T]`: mutates until the time is over. An input that breaks a target is kept
-in the corpus, where `npm test` tries it again; the exit status is then 1.
+"""`npm run fuzz -- --minutes N [--seed S] [--target T]`: mutates until the time is over. An input that breaks a target
+is kept in the corpus, where `npm test` tries it again; the exit status is then 1.
 """
 
 from __future__ import annotations

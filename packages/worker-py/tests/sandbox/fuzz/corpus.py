@@ -1,5 +1,5 @@
-"""The inputs that fuzzing starts from: files of `corpus/<target>/`, and honest ones made here. What once broke a target is
-kept there for good; `npm run fuzz` writes it, named by its hash.
+"""The inputs that fuzzing starts from: files of `corpus/<target>/`, and honest ones made here. What once broke a target
+is kept there for good; `npm run fuzz` writes it, named by its hash.
 """
 
 from __future__ import annotations

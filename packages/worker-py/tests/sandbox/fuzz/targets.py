@@ -1,5 +1,5 @@
-"""What reads bytes that user code may have written, each as a function of bytes. A target may raise `Refused` and nothing
-else; what it lets through it holds to what its callers rely on.
+"""What reads bytes that user code may have written, each as a function of bytes. A target may raise `Refused` and
+nothing else; what it lets through it holds to what its callers rely on.
 
 Not here: where the bytes come from (mutate.py, test_fuzz.py).
 """
@@ -92,6 +92,4 @@ def frames(data: bytes) -> None:
     assert [repr(each) for each in found] == [repr(each) for each in whole], "cuts of the stream change nothing"
 
 
-TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    each.__name__: each for each in (wire, report, manifest, frames)
-}
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {each.__name__: each for each in (wire, report, manifest, frames)}

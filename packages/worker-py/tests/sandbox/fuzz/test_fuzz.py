@@ -1,4 +1,4 @@
-"""Everything in the corpus, and some thousand mutations by fixed seeds. The long run: `npm run fuzz -- --minutes 10`."""
+"""Everything in the corpus, and some thousand mutations by fixed seeds. Longer: `npm run fuzz -- --minutes 10`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_mutations_break_nothing(target: str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )
 
 

@@ -17,7 +17,8 @@ from ..support import refused, run
 from .conftest import PoolOf, Watch, start
 
 RAISED = {
-    "a module that is no text": "class E(Exception): pass\nE.__module__ = type('X', (), {'__str__': lambda s: 1 / 0})()\n",
+    "a module that is no text": "class E(Exception): pass\n"
+    "E.__module__ = type('X', (), {'__str__': lambda s: 1 / 0})()\n",
     "an errno that raises": "class E(OSError):\n    errno = property(lambda s: 1 / 0)\n",
     "a traceback that raises": "class E(Exception):\n    __traceback__ = property(lambda s: 1 / 0)\n",
     "a class that lies": "class E(Exception):\n    __class__ = property(lambda s: 1 / 0)\n",
@@ -206,7 +207,8 @@ SOURCES = {
     "deep brackets": ("x = " + "(" * 300 + ")" * 300, "PB_EDIT_SYNTAX"),
     "a deep expression": ("x = " + "-" * 100_000 + "1", "PB_EDIT_SYNTAX"),
     "a signature that hangs": (
-        "class E:\n    def __call__(self, *a): pass\n    @property\n    def __signature__(self):\n        while True: pass\n"
+        "class E:\n    def __call__(self, *a): pass\n"
+        "    @property\n    def __signature__(self):\n        while True: pass\n"
         "edit = E()",
         "PB_EDIT_TIMEOUT",
     ),

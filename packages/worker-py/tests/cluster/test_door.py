@@ -37,7 +37,7 @@ def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
             stranger.shutdown(socket.SHUT_WR)
             assert stranger.recv(1) == b"", data
     assert accepting.is_alive(), "it waits for its own"
-    own = RemoteSandbox(*place, service._token)
+    own = RemoteSandbox(place[0], place[1], service._token)
     accepting.join(10)
     assert not accepting.is_alive()
     own.close()
