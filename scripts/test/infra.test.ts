@@ -70,6 +70,18 @@ describe('infra', () => {
     await assert.rejects(redis.config('SET', 'appendonly', 'no'), /NOPERM/);
   });
 
+  usersAtWork(() => ({ port, folder }));
+
+  it('nobody comes in without the password', async () => {
+    const anonymous = new Redis({ path: join(folder, 's'), lazyConnect: true, retryStrategy: () => null });
+    anonymous.on('error', () => undefined);
+    await assert.rejects(anonymous.set(keys.job('job-2'), '1'), /NOAUTH/);
+    anonymous.disconnect();
+  });
+});
+
+/** The server of the test above, by both its users at once. */
+function usersAtWork(place: () => { readonly port: number; readonly folder: string }): void {
   describe('with a user each for the orchestrator and for scripts', () => {
     const cluster = new FakeCluster();
     let orchestrator: Orchestrator;
@@ -78,10 +90,16 @@ describe('infra', () => {
 
     before(async () => {
       await cluster.listen();
-      const redisUrl = `redis://patchbay:secret@127.0.0.1:${port}`;
-      const rest = { httpPort: 0, token: 'the-token', gateway: cluster.address, gatewayToken: 'g', home: folder };
+      const redisUrl = `redis://patchbay:secret@127.0.0.1:${place().port}`;
+      const rest = {
+        httpPort: 0,
+        token: 'the-token',
+        gateway: cluster.address,
+        gatewayToken: 'g',
+        home: place().folder,
+      };
       orchestrator = await startOrchestrator({ redisUrl, ...rest, logLevel: 'silent' });
-      const own = `redis://patchbay-sdk:secret-sdk@127.0.0.1:${port}`;
+      const own = `redis://patchbay-sdk:secret-sdk@127.0.0.1:${place().port}`;
       client = new Patchbay({ redisUrl: own, httpUrl: orchestrator.http, token: 'the-token' });
       script = new Redis(own);
       await client.models.deploy({ name: 'm', model: '/models/m' });
@@ -127,11 +145,4 @@ describe('infra', () => {
         await assert.rejects(script.call(command[0]!, ...command.slice(1)), /NOPERM/, command.join(' '));
     });
   });
-
-  it('nobody comes in without the password', async () => {
-    const anonymous = new Redis({ path: join(folder, 's'), lazyConnect: true, retryStrategy: () => null });
-    anonymous.on('error', () => undefined);
-    await assert.rejects(anonymous.set(keys.job('job-2'), '1'), /NOAUTH/);
-    anonymous.disconnect();
-  });
-});
+}

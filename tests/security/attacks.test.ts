@@ -94,7 +94,7 @@ describe('attacks through the SDK', () => {
         // eslint-disable-next-line no-control-regex -- what a terminal would obey
         assert.doesNotMatch(found.message, /[\u0000-\u0008\u001b]/);
         if (attack.line !== undefined) assert.equal(found.remote?.line, attack.line + BEFORE_BODY);
-      } else if ('logs.txt' in found.files) assert.ok(found.files['logs.txt']!.bytes <= LOG_BYTES, 'bounded');
+      } else if ('logs.txt' in found.files) assert.ok(found.files['logs.txt'].bytes <= LOG_BYTES, 'bounded');
       await assertHealthy(model);
     });
   }

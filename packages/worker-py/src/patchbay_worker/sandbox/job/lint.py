@@ -1,5 +1,5 @@
 """Says before the first edit what the sandbox will refuse: a warning with its line, never a wall. It reads the text
-alone, so much escapes it; what holds is the lock-down. Runs in the job, since a source can also be made to hurt its parser.
+alone, so much escapes it; what holds is the lock-down. Runs in the job, since a source can be made to hurt its parser.
 
 Not here: what a source may not be at all (user_code.py).
 """
