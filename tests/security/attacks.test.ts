@@ -5,13 +5,13 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isPatchbayError, type PatchbayError } from '@patchbay/protocol';
 import type { JobResult, JobSpec, Patchbay } from '@patchbay/sdk';
-import { connect, deploymentOf, sharedStack } from '../support/stack.js';
+import { OPERATOR, connect, deploymentOf, sharedStack, stackHome } from '../support/stack.js';
 import { ATTACKS, PROBES, type Target } from './attacks.js';
 
 const PROMPT = { text: ['The capital of France is'] };
@@ -168,6 +168,39 @@ describe('attacks through the SDK', () => {
     await assertHealthy(model);
   });
 
+  it('what the sandbox will refuse is told with its line, by validate and in the result', async () => {
+    const document = jobOf(deploymentOf(1), 'import socket\nreturn inputs');
+    const said = 'attack, line 2: import socket: an edit has no network';
+    assert.ok((await client.validate(document)).warnings.includes(said));
+    const result = await outcome(document);
+    assert.ok(!isPatchbayError(result), JSON.stringify(result));
+    assert.ok(result.warnings.includes(said), String(result.warnings));
+  });
+
+  it('more than the operator allows is refused before it runs, and says by how much', async () => {
+    const document = jobOf(deploymentOf(1), 'return inputs');
+    const most = OPERATOR.sandboxMaxEditMemoryBytes;
+    const found = await outcome({ ...document, limits: { editMemoryBytes: most + 1 } });
+    assert.ok(isPatchbayError(found, 'PB_LIMIT_EXCEEDED'), JSON.stringify(found));
+    assert.equal(found.path, 'limits.editMemoryBytes');
+    assert.match(found.message, new RegExp(`${most}`));
+    assert.ok(!isPatchbayError(await outcome({ ...document, limits: { editMemoryBytes: most } })));
+  });
+
+  it('a limit of the document is that of the edit', async () => {
+    const calls = await outcome({
+      ...jobOf(deploymentOf(1), 'return inputs'),
+      limits: { editCalls: 2 },
+      runs: [{ name: 'r', mode: 'generate', inputs: PROMPT, maxNewTokens: 6 }],
+    });
+    assert.ok(isPatchbayError(calls, 'PB_LIMIT_EXCEEDED'), JSON.stringify(calls));
+    const logs = await outcome({
+      ...jobOf(deploymentOf(1), 'print("x" * 999)\nreturn inputs'),
+      limits: { logBytes: 100 },
+    });
+    assert.ok(!isPatchbayError(logs) && logs.files['logs.txt']!.bytes < 200, JSON.stringify(logs));
+  });
+
   it('nothing was reached, and no secret came back', async () => {
     const { token, redisUrl } = sharedStack().info;
     const body =
@@ -180,8 +213,19 @@ describe('attacks through the SDK', () => {
     const all = seen.join('\n');
     assert.ok(all.includes('PYTHONHASHSEED'), 'what is searched has the environment that edits do see');
     for (const secret of secrets) assert.ok(!all.includes(secret), 'a secret is in what came back');
+    const logs = stackLogs();
+    assert.match(logs, /gateway|ray|orchestrator/i, 'there are logs to search');
+    for (const secret of [token, ...environmentSecrets()].filter((each) => !each.startsWith('unix:')))
+      assert.ok(secret.length < 8 || !logs.includes(secret), 'a secret is in a log');
   });
 });
+
+/** All logs of the stack's parts. */
+function stackLogs(): string {
+  const folder = join(stackHome(), 'logs');
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return files.map((entry) => readFileSync(join(entry.parentPath, entry.name), 'utf8')).join('\n');
+}
 
 /** Tokens that the parts of the stack have in their environment. */
 function environmentSecrets(): string[] {

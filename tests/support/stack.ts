@@ -22,6 +22,15 @@ export const DEPLOYMENTS = {
 /** While one file of tests is written: the deployments that it needs, `PATCHBAY_TEST_DEPLOYMENTS=facts-tp1,facts-tp2`. */
 const ONLY = process.env['PATCHBAY_TEST_DEPLOYMENTS']?.split(',');
 
+/** What the operator of this stack has set. */
+export const OPERATOR = { sandboxMinimum: 'filtered', sandboxMaxEditMemoryBytes: 2 ** 34 } as const;
+
+/** The folder of this stack's state. */
+export function stackHome(): string {
+  sharedStack();
+  return running!.home;
+}
+
 /** Name of the deployment of tiny-facts on this many shards. */
 export const deploymentOf = (tp: 1 | 2 | 4): string => `facts-tp${tp}`;
 
@@ -41,7 +50,7 @@ export function connect(): Patchbay {
 
 export async function mochaGlobalSetup(): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'pb-'));
-  const stack = await startStack({ home, onProgress: (text) => void process.stderr.write(`  ${text}\n`) });
+  const stack = await startStack({ home, ...OPERATOR, onProgress: (text) => void process.stderr.write(`  ${text}\n`) });
   running = { stack, home };
   try {
     await using client = connect();
