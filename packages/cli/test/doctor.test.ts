@@ -122,18 +122,19 @@ describe('doctor', () => {
 
   it('the sandbox level that this machine reaches, by its own attacks', async () => {
     const python = join(import.meta.dirname, '../../../.venv/bin/python');
-    const check = await sandboxSelfTest(process.env['PATCHBAY_PYTHON'] ?? python);
-    assert.match(check.found, /^(isolated|confined|filtered): edits have no files/);
+    const config = { python: process.env['PATCHBAY_PYTHON'] ?? python, sandboxMinimum: 'filtered' as const };
+    const check = await sandboxSelfTest(config);
+    assert.match(check.found, /^(isolated|confined|filtered): edits have no files.*refused below filtered/);
   });
 
   it('a sandbox that is too weak: the failed probe and the fix', async () => {
     const refusal = { code: 'PB_SANDBOX_LEVEL', message: 'below confined', hint: 'Set a sysctl.', retryable: false };
     const probes = [{ name: 'namespaces', ok: false, reason: 'EPERM', fix: 'Allow them.' }];
     const refused = pythonThatTells({ level: 'trusted', probes, refusal });
-    fails(await sandboxSelfTest(refused), /below confined/, /Set a sysctl/);
+    fails(await sandboxSelfTest({ python: refused }), /below confined/, /Set a sysctl/);
     const weaker = pythonThatTells({ level: 'confined', probes, refusal: null });
-    fails(await sandboxSelfTest(weaker), /^confined/, /namespaces: EPERM. Allow them/, 'warn');
-    fails(await sandboxSelfTest(join(folder, 'nowhere')), /did not run/, /npm run setup/);
+    fails(await sandboxSelfTest({ python: weaker }), /^confined/, /namespaces: EPERM. Allow them/, 'warn');
+    fails(await sandboxSelfTest({ python: join(folder, 'nowhere') }), /did not run/, /npm run setup/);
   });
 
   it('a stack that is not running names the command to type', async () => {

@@ -100,6 +100,11 @@ export const CATALOGUE = {
   ),
   PB_MESH_UNSUPPORTED: user(422, 'the mesh pp={pp} dp={dp} tp={tp} is not supported: {reason}', 'Choose another mesh.'),
   PB_NOT_DIVISIBLE: user(422, '{field} = {size} cannot be divided by tp = {tp}', 'Choose a tp that divides {field}.'),
+  PB_LOGITS_NOT_FINITE: user(
+    422,
+    'no token can be drawn for row {row} of run {run}: its logits at step {step} are NaN or infinite',
+    'An edit may have made them so: look for NaN in what it returns, or return inputs to leave a value unchanged.',
+  ),
   PB_PROMPT_EMPTY: user(400, 'the prompt has no tokens', 'Give at least one token per prompt.'),
   PB_PROMPT_TOO_LONG: user(
     400,

@@ -216,6 +216,24 @@ export const limits = z.strictObject({
     .min(1 << 20)
     .max(2 ** 40)
     .default(2 ** 31),
+  /** Building all modules and reading all sources, in milliseconds; absent: 20 s. */
+  initTimeoutMs: z.int().min(1).max(600_000).optional(),
+  /** Calls of editing functions in the whole job; absent: 20 000. */
+  editCalls: z.int().min(1).max(10_000_000).optional(),
+  /** Of what edits print, in bytes; the rest is dropped. Absent: 64 KiB. */
+  logBytes: z
+    .int()
+    .min(0)
+    .max(1 << 24)
+    .optional(),
+  /** Of the tensors in `save_ctx` and of modules that come back, in bytes; absent: 1 GiB. */
+  saveCtxBytes: z
+    .int()
+    .min(0)
+    .max(2 ** 40)
+    .optional(),
+  /** How many tensors of `save_ctx` come back; absent: 256. */
+  saveCtxTensors: z.int().min(0).max(65_536).optional(),
 });
 
 /** The whole document. `parseJobDocument` is the way to check one. */

@@ -104,13 +104,25 @@ function near(name: string, known: readonly string[]): { hint?: string } {
   return found.length === 0 ? {} : { hint: `Did you mean ${found.map((text) => `"${text}"`).join(' or ')}?` };
 }
 
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? '';
+  } catch (cause) {
+    throw error(
+      'PB_DOCUMENT_INVALID',
+      { reason: `it cannot be written as JSON: ${(cause as Error).message}` },
+      { cause },
+    );
+  }
+}
+
 /**
  * Checks a job document and fills in its defaults.
  * @throws `PB_DOCUMENT_INVALID`, `PB_DOCUMENT_UNKNOWN_KEY`, `PB_DOCUMENT_VERSION`, `PB_DOCUMENT_TOO_LARGE`,
  *   `PB_HOOK_NOT_FOUND`, `PB_GROUP_NOT_FOUND`
  */
 export function parseJobDocument(value: unknown): JobDocument {
-  const bytes = Buffer.byteLength(JSON.stringify(value) ?? '');
+  const bytes = Buffer.byteLength(jsonOf(value));
   if (bytes > MAX_DOCUMENT_BYTES) throw error('PB_DOCUMENT_TOO_LARGE', { bytes, limit: MAX_DOCUMENT_BYTES });
   const parsed = jobDocument.safeParse(value, { reportInput: true });
   if (!parsed.success) throw toError(mostBasic(parsed.error.issues));

@@ -79,11 +79,14 @@ export const up = defineCommand({
     detach: flag('return when the stack is ready, and leave it running', { short: 'd' }),
     rayAddress: text('use this Ray cluster instead of an own one (RAY_ADDRESS)', { value: 'host:port' }),
     httpPort: count('port of the orchestrator (PATCHBAY_HTTP_PORT; default: a free one)', { value: 'port' }),
+    sandboxMinimum: text('refuse edits below this level of the sandbox (PATCHBAY_SANDBOX_MINIMUM; default: confined)', {
+      value: 'level',
+    }),
     python: text('Python with the packages of the worker (PATCHBAY_PYTHON)', { value: 'path' }),
   },
   examples: ['patchbay up --model tiny-facts --tp 2', 'patchbay up --detach --json'],
   async run({ args, config, out, signal, forced, holdInterrupts }) {
-    const { detach, ...model } = args;
+    const { detach, sandboxMinimum: _checked, ...model } = args; // checked, it is in `config`
     const options = { ...model, ...config };
     if (detach) {
       show(out, await startDetached(config, options, out, signal), true);

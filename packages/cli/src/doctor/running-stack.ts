@@ -67,12 +67,12 @@ async function readModels(http: string, token: string | undefined): Promise<z.ou
 }
 
 /** The failed probes say why the level is no better. */
-async function sandboxCheck(report: Health, http: string, token: string | undefined, python: string): Promise<Check> {
+async function sandboxCheck(report: Health, http: string, token: string | undefined, config: Config): Promise<Check> {
   const descriptions = (await readModels(http, token)).flatMap(({ description }) => description ?? []);
   const failed = descriptions.flatMap(({ sandboxProbes }) => sandboxProbes).filter(({ ok }) => ok === false);
   const why = [...new Set(failed.map(({ name, reason }) => [name, reason].filter((part) => part != null).join(': ')))];
   const level = report.sandboxLevel ?? descriptions[0]?.sandboxLevel;
-  if (level === undefined) return sandboxSelfTest(python);
+  if (level === undefined) return sandboxSelfTest(config);
   const trusted = level === 'trusted' ? 'Run only editing functions that you trust.' : undefined;
   return {
     name: 'sandbox',
@@ -89,7 +89,7 @@ export async function stackChecks(config: Config): Promise<Check[]> {
   if (http === undefined) {
     return [
       { name: 'stack', status: 'info', found: `not running for ${config.home}`, fix: 'Start it: patchbay up' },
-      await sandboxSelfTest(config.python),
+      await sandboxSelfTest(config),
     ];
   }
   const checks: Check[] = [
@@ -119,5 +119,5 @@ export async function stackChecks(config: Config): Promise<Check[]> {
     found: `${report.status} at ${http}, gateway ${reached}`,
     fix: report.status === 'ok' ? undefined : JSON.stringify(report.parts),
   });
-  return [...checks, await sandboxCheck(report, http, config.token ?? info?.token, config.python)];
+  return [...checks, await sandboxCheck(report, http, config.token ?? info?.token, config)];
 }

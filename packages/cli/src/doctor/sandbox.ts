@@ -3,11 +3,14 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { SANDBOX_LEVELS, errorJson } from '@patchbay/protocol';
 import { z } from 'zod';
+import { sandboxEnvironment, type Config } from '../config.js';
 import { LEVELS } from '../levels.js';
 import type { Check } from './diagnose.js';
 
 const run = promisify(execFile);
 const LIMIT_MS = 120_000;
+/** As in the worker's settings.py. */
+const DEFAULT_MINIMUM = 'confined';
 
 const answer = z.object({
   level: z.enum(SANDBOX_LEVELS),
@@ -17,11 +20,12 @@ const answer = z.object({
   refusal: errorJson.nullable(),
 });
 
-/** `python` has the worker's packages, as the set-up makes it. */
-export async function sandboxSelfTest(python: string): Promise<Check> {
+/** Under the settings that a stack would start with: level and minimum are the operator's. */
+export async function sandboxSelfTest(config: Pick<Config, 'python' | 'sandboxMinimum'>): Promise<Check> {
   const name = 'sandbox';
   try {
-    const { stdout } = await run(python, ['-m', 'patchbay_worker.sandbox.level'], { timeout: LIMIT_MS });
+    const env = { ...process.env, ...sandboxEnvironment(config) };
+    const { stdout } = await run(config.python, ['-m', 'patchbay_worker.sandbox.level'], { timeout: LIMIT_MS, env });
     const { level, probes, refusal } = answer.parse(JSON.parse(stdout));
     const failed = probes.filter(({ ok }) => !ok);
     const why = failed.map((probe) => [probe.name, probe.reason].filter(Boolean).join(': ')).join('; ');
@@ -30,7 +34,7 @@ export async function sandboxSelfTest(python: string): Promise<Check> {
     return {
       name,
       status: level === 'trusted' || failed.length > 0 ? 'warn' : 'ok',
-      found: `${level}: ${LEVELS[level] ?? ''}`,
+      found: `${level}: ${LEVELS[level] ?? ''}; edits are refused below ${config.sandboxMinimum ?? DEFAULT_MINIMUM}`,
       fix: failed.length > 0 ? `failed probes: ${why}. ${fixes}` : undefined,
     };
   } catch (cause) {

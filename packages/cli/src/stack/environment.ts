@@ -3,6 +3,7 @@ import { delimiter } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { StackInfo } from '@patchbay/protocol';
 import { checkout } from '../checkout.js';
+import { sandboxEnvironment, type Settings } from '../config.js';
 import type { StackPaths } from './paths.js';
 
 export interface StackEnvironment {
@@ -11,13 +12,8 @@ export interface StackEnvironment {
   readonly orchestrator: NodeJS.ProcessEnv;
 }
 
-export interface HostOptions {
-  readonly httpHost?: string | undefined;
-  readonly artifactUrl?: string | undefined;
-}
-
 /** Without what only some parts may know, or what changes when a part is started again. */
-export function stackEnvironment(paths: StackPaths, info: StackInfo, hosts: HostOptions): StackEnvironment {
+export function stackEnvironment(paths: StackPaths, info: StackInfo, config: Settings): StackEnvironment {
   const { NODE_OPTIONS: _options, PATCHBAY_TOKEN: _token, ...inherited } = process.env;
   const port = new URL(info.http).port;
   const shared = {
@@ -31,6 +27,7 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo, hosts: Host
   return {
     worker: {
       ...shared,
+      ...sandboxEnvironment(config),
       PYTHONPATH: pythonPath,
       PYTHONUNBUFFERED: '1',
       PYTHONHASHSEED: '0', // some model code walks sets; every rank must meet its modules in one order
@@ -41,9 +38,9 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo, hosts: Host
       ...shared,
       PATCHBAY_TOKEN: info.token,
       PATCHBAY_GATEWAY: info.gateway,
-      PATCHBAY_HTTP_HOST: hosts.httpHost ?? '127.0.0.1',
+      PATCHBAY_HTTP_HOST: config.httpHost ?? '127.0.0.1',
       PATCHBAY_HTTP_PORT: port,
-      PATCHBAY_ARTIFACT_URL: hosts.artifactUrl,
+      PATCHBAY_ARTIFACT_URL: config.artifactUrl,
     },
   };
 }

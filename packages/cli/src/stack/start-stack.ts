@@ -6,7 +6,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { error, isPatchbayError, type Deployment, type StackInfo } from '@patchbay/protocol';
-import { loadConfig, type Config, type Settings } from '../config.js';
+import { loadConfig, onlySettings, type Config, type Settings } from '../config.js';
 import { deployModel, type SpecOptions } from './deploy-model.js';
 import { stackEnvironment, type StackEnvironment } from './environment.js';
 import { holdsKeeper, releaseKeeper, takeKeeper, writeProcesses, writeStack } from './keeper.js';
@@ -48,18 +48,8 @@ export interface Stack extends AsyncDisposable {
  * @throws `PB_STACK_RUNNING`, `PB_STACK_START_FAILED`, `PB_CONFIG_INVALID`, `PB_REDIS_UNAVAILABLE`, what a deployment throws
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
-  const {
-    home,
-    redisUrl,
-    token,
-    rayAddress,
-    python,
-    httpPort,
-    httpHost,
-    artifactUrl,
-    signal = new AbortController().signal,
-  } = options;
-  const config = await loadConfig({ home, redisUrl, token, rayAddress, python, httpPort, httpHost, artifactUrl });
+  const { signal = new AbortController().signal } = options;
+  const config = await loadConfig(onlySettings(options));
   const paths = stackPaths(config.home);
   makeFolders(paths);
   await takeKeeper(paths);

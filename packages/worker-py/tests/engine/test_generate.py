@@ -136,3 +136,21 @@ def test_ragged_generation_beyond_a_sliding_window_is_refused(bare_single: Gang,
     alone = {"runs": [generate(maxNewTokens=12, inputs={"tokenIds": PROMPTS[:1]})]}
     want = greedy(tmp_path / "mistral", PROMPTS[0], 12)
     assert bare_single.run(alone).result["runs"]["g"]["generatedTokenIds"] == [want]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_no_token_is_drawn_from_nan(pair: Gang, value: str, temperature: int) -> None:
+    source = (
+        f"def edit(current_module, inputs, save_ctx, modules):\n    return torch.full_like(inputs, float('{value}'))"
+    )
+    hook = {"name": "h", "moduleName": "lm_head", "edit": {"kind": "python", "source": source}}
+    document = {"hooks": [hook], "runs": [generate(temperature=temperature)]}
+    if (value, temperature) == ("inf", 0):  # the largest is still the largest
+        assert pair.run(document).result["runs"]["g"]["generatedTokenIds"][0]
+        return
+    with pytest.raises(PatchbayError) as caught:
+        pair.run(document)
+    assert caught.value.code == "PB_LOGITS_NOT_FINITE"
+    assert "row 0 of run g: its logits at step 0" in caught.value.message
+    assert len(pair.run({"runs": [generate()]}).result["runs"]["g"]["generatedTokenIds"][0]) == 6, "the gang goes on"

@@ -43,3 +43,12 @@ def test_trusted_is_never_chosen_unless_named() -> None:
     assert SandboxSettings.from_environment(environment) == SandboxSettings(minimum="isolated")
     with pytest.raises(PatchbayError, match="PB_CONFIG_INVALID"):
         SandboxSettings.from_environment({"PATCHBAY_SANDBOX_MINIMUM": "safe"})
+
+
+def test_maxima_come_from_the_environment() -> None:
+    environment = {"PATCHBAY_SANDBOX_MAX_EDIT_MEMORY_BYTES": "1000", "PATCHBAY_SANDBOX_MAX_SAVE_CTX_TENSORS": "3"}
+    found = SandboxSettings.from_environment(environment)
+    assert found.maxima == {"editMemoryBytes": 1000, "saveCtxTensors": 3}
+    for wrong in ("0", "-1", "much", "1.5"):
+        with pytest.raises(PatchbayError, match="PB_CONFIG_INVALID"):
+            SandboxSettings.from_environment({"PATCHBAY_SANDBOX_MAX_EDIT_CALLS": wrong})

@@ -94,7 +94,11 @@ class RankLinks:
     def admit(self, link: RankLink, frame: Frame) -> Hello | None:
         """A rank process belongs to one epoch; anything else at the door is turned away."""
         hello = Hello(**frame.fields) if frame.type == "hello" else None
-        known = hello is not None and hmac.compare_digest(hello.token, self.token) and hello.epoch == self.epoch
+        known = (
+            hello is not None
+            and hmac.compare_digest(str(hello.token).encode(errors="replace"), self.token.encode())
+            and hello.epoch == self.epoch
+        )
         if hello is None or not known or hello.rank in self._links or not 0 <= hello.rank < self.size:
             log.warning("a control connection was refused")
             return None

@@ -20,6 +20,7 @@ import grpc.aio
 
 from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster.grpc_errors import SERVER_OPTIONS
+from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.gateway.deployments import Deployments
 from patchbay_worker.gateway.driver import Driver
 from patchbay_worker.gateway.metrics import serve_metrics
@@ -40,11 +41,15 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(host: str, port: int, stopping: asyncio.Event) -> int:
     local_only = host in ("127.0.0.1", "localhost", "::1")
+    token = os.environ.get("PATCHBAY_GATEWAY_TOKEN", "")
+    if not (local_only or token):
+        reason = f"the gateway would be open to the network on {host}: set PATCHBAY_GATEWAY_TOKEN"
+        raise error("PB_CONFIG_INVALID", reason=reason)
     driver = Driver(os.environ.get("RAY_ADDRESS", "auto"), local_only=local_only)
     await asyncio.to_thread(driver.connect)
     deployments = Deployments(driver)
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    service = GatewayService(driver, deployments, os.environ.get("PATCHBAY_GATEWAY_TOKEN", ""))
+    service = GatewayService(driver, deployments, token)
     worker_pb2_grpc.add_GatewayServicer_to_server(service, server)
     bound = server.add_insecure_port(f"{host}:{port}")
     await server.start()
@@ -81,6 +86,10 @@ async def _main() -> int:
 
 if __name__ == "__main__":
     # Threads of Ray may be stuck in calls to a cluster that is gone; nothing here needs an orderly end.
-    code = asyncio.run(_main())
+    try:
+        code = asyncio.run(_main())
+    except PatchbayError as problem:
+        log.error("%s", problem)
+        code = 2
     logging.shutdown()
     os._exit(code)

@@ -186,7 +186,10 @@ class Channel:
             now = time.monotonic()
 
     def _ended(self, hook: str) -> NoReturn:
-        self._fail(from_exit(self._process.exit(), hook, self._limits))
+        end = self._process.exit()
+        if end is None and self._process.alive():  # an empty packet looks like an end, too
+            self.bad_reply(hook, WireError("it has closed its connection"))
+        self._fail(from_exit(end, hook, self._limits))
 
     def _fail(self, problem: PatchbayError) -> NoReturn:
         """Kills the process and remembers why; a `kill` from outside is the better reason."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from patchbay_worker.errors import error
 from patchbay_worker.sandbox.arena import Arena
 from patchbay_worker.sandbox.channel import Channel, Deadline
-from patchbay_worker.sandbox.collect import SandboxResult, collect
+from patchbay_worker.sandbox.collect import MAX_WARNINGS, WARNING_CHARS, SandboxResult, collect
 from patchbay_worker.sandbox.job_process import JobProcess
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.wire.dtypes import name_of
-from patchbay_worker.sandbox.wire.message import Kind, WireError
+from patchbay_worker.sandbox.wire.message import Kind, Message, WireError
 from patchbay_worker.sandbox.wire.text import plain_text
 
 ModuleKind = Literal["linear", "lowRank", "mlp", "python"]
@@ -65,6 +65,8 @@ class SandboxJob:
         self._channel = Channel(process, limits)
         self._arena_bytes = limits.arena_bytes
         self._names: list[str] = []
+        self.warnings: list[tuple[str, int, str]] = []
+        """(hook, line of its source, what the sandbox will refuse), known after `init`."""
         self._on_close = on_close
 
     def ensure_capacity(self, tensor_bytes: int) -> None:
@@ -99,7 +101,7 @@ class SandboxJob:
                 "entry": source.entry,
                 "arguments": source.arguments,
             }
-            self._channel.call(Kind.SOURCE, source.name, text, deadline)
+            self._warn(source.name, self._channel.call(Kind.SOURCE, source.name, text, deadline))
             self._names.append(source.name)
         if not sources:  # each source ends with it
             self._channel.call(Kind.SEED, SET_UP, {}, deadline)
@@ -250,6 +252,17 @@ class SandboxJob:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _warn(self, hook: str, reply: Message) -> None:
+        """Keeps what the job says of a source; user code may have had a hand in it by now."""
+        listed = reply.body.get("warnings")
+        try:
+            for line, what in listed if isinstance(listed, list) else []:
+                if type(line) is not int or not isinstance(what, str) or len(self.warnings) >= MAX_WARNINGS:
+                    break
+                self.warnings.append((hook, line, plain_text(what, WARNING_CHARS)))
+        except (TypeError, ValueError):
+            self._channel.bad_reply(hook, WireError("bad warnings"))
 
     def _check_source(self, source: EditSource) -> None:
         size = len(source.source.encode("utf-8", "surrogatepass"))

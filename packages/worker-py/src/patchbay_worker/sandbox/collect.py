@@ -17,7 +17,7 @@ from torch import Tensor
 
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.wire.dtypes import BY_NAME
-from patchbay_worker.sandbox.wire.message import MAX_DIMS, WireError
+from patchbay_worker.sandbox.wire.message import MAX_DIMS, WireError, addressable
 from patchbay_worker.sandbox.wire.text import plain_text
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,192}")
@@ -82,7 +82,8 @@ def collect(manifest_bytes: object, fetch: Fetch, logs: str, limits: SandboxLimi
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         manifest = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
-        json.dumps(manifest, ensure_ascii=False).encode()  # half a surrogate pair would fail later, elsewhere
+        # Half a surrogate pair, or a number beyond a double (1e999), would fail later, elsewhere.
+        json.dumps(manifest, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise WireError("bad manifest") from None
     if not isinstance(manifest, dict):
@@ -113,7 +114,7 @@ def _entry(item: object) -> Entry:
         raise WireError("bad tensor name")
     if not isinstance(dtype, str) or dtype not in BY_NAME or not isinstance(shape, list) or len(shape) > MAX_DIMS:
         raise WireError("bad tensor entry")
-    if not all(type(size) is int and 0 <= size < 2**40 for size in shape):
+    if not all(type(size) is int and size >= 0 for size in shape) or not addressable(shape):
         raise WireError("bad tensor shape")
     return Entry(section, name, BY_NAME[dtype], tuple(shape))
 

@@ -76,7 +76,7 @@ class JobProcess:
             return Exit(None, os.waitstatus_to_exitcode(status), False, cpu_us / 1e6)
         number = os.WTERMSIG(status)
         killed = number == signal.SIGKILL and _oom_kills() > self._oom_kills
-        return Exit(signal.Signals(number).name, -number, killed, cpu_us / 1e6)
+        return Exit(_signal_name(number), -number, killed, cpu_us / 1e6)
 
     def drain_log(self, limit: int) -> None:
         """Reads what the job has printed; a job that prints without end finds its pipe closed."""
@@ -105,6 +105,13 @@ class JobProcess:
                 if fd >= 0:
                     os.close(fd)
             self.log_fd = -1
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 def _readable(fd: int, timeout_s: float) -> bool:

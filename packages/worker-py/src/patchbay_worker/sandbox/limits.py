@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from patchbay_worker.errors import error
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,41 @@ class SandboxLimits:
     """Bytes of all tensors that `collect` returns."""
     save_ctx_json_bytes: int = 1 << 20
     """Plain values of save_ctx, as JSON text."""
+
+
+MILLISECONDS: Final = "Ms"
+FIELDS: Final[dict[str, str]] = {
+    "timeoutMs": "job_timeout_s",
+    "initTimeoutMs": "init_timeout_s",
+    "editTimeoutMs": "edit_timeout_s",
+    "editMemoryBytes": "memory_bytes",
+    "editCalls": "edit_calls",
+    "logBytes": "log_bytes",
+    "saveCtxBytes": "save_ctx_bytes",
+    "saveCtxTensors": "save_ctx_tensors",
+}
+"""Key of a document's `limits` -> field."""
+FILLED_IN: Final = {"timeoutMs": 60_000, "editTimeoutMs": 10_000, "editMemoryBytes": 2 << 30}
+"""What the contract writes where a document says nothing; a test holds it to the schema."""
+
+
+def limits_of(wanted: Mapping[str, int], maxima: Mapping[str, int]) -> SandboxLimits:
+    """What a document asks for, within what the operator allows; defaults that are above it become it.
+
+    Raises PB_LIMIT_EXCEEDED for a document that asks for more.
+    """
+    given: dict[str, float] = {}
+    for key, field in FIELDS.items():
+        value, most = wanted.get(key), maxima.get(key)
+        if value is None or value == FILLED_IN.get(key):
+            default = value if value is not None else _in_document(getattr(SandboxLimits, field), key)
+            value = default if most is None else min(default, most)
+        elif most is not None and value > most:
+            hint = f"The operator of this deployment allows {most} at most."
+            raise error("PB_LIMIT_EXCEEDED", path=f"limits.{key}", hint=hint, what=key, limit=most, actual=value)
+        given[field] = value / 1e3 if key.endswith(MILLISECONDS) else value
+    return SandboxLimits(**given)  # type: ignore[arg-type]
+
+
+def _in_document(value: float, key: str) -> int:
+    return round(value * 1e3 if key.endswith(MILLISECONDS) else value)

@@ -11,6 +11,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 from patchbay_worker.errors import PatchbayError, error
@@ -53,6 +54,11 @@ class SandboxPool:
     def probes(self) -> list[dict[str, Any]]:
         """What the self-test has tried; those that failed say why the level is no better."""
         return self._choice.probes
+
+    @property
+    def maxima(self) -> Mapping[str, int]:
+        """The operator's, by key of a document's `limits`."""
+        return self._settings.maxima
 
     def start(self) -> None:
         keep_large_blocks()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
 from patchbay_worker.sandbox.client import EditSource, SandboxJob
-from patchbay_worker.sandbox.lockdown.plan import Plan
+from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox.lockdown.plan import Level, Plan
 from patchbay_worker.sandbox.pool import SandboxPool
 from patchbay_worker.sandbox.settings import SandboxSettings
 
 from ..support import edit, run
 
 PoolOf = Callable[[Plan], SandboxPool]
+LEVELS: tuple[Level, ...] = ("isolated", "confined", "filtered")
 
 
 @pytest.fixture(scope="package")
@@ -31,8 +35,8 @@ def pool_of() -> Iterator[PoolOf]:
         pool.close()
 
 
-def start(pool: SandboxPool, body: str) -> SandboxJob:
-    job = pool.acquire()
+def start(pool: SandboxPool, body: str, limits: SandboxLimits | None = None) -> SandboxJob:
+    job = pool.acquire(limits)
     job.init(seed=0, sources=[EditSource("attack", edit(body))])
     return job
 
@@ -44,3 +48,27 @@ def said(pool: SandboxPool, body: str) -> object:
     with start(pool, f"import ctypes, os, socket\n{caught}\nreturn inputs") as job:
         run(job)
         return job.collect(modules=False).save_ctx["said"]
+
+
+class Watch:
+    """A sibling that works during the attack; afterwards it, the zygote and a next job are asked again."""
+
+    def __init__(self, pool: SandboxPool) -> None:
+        self._pool = pool
+        self._sibling = start(pool, "save_ctx.n = save_ctx.get('n', 0) + 1\nreturn inputs + save_ctx.n")
+        self._zygote = _parent(self._sibling)
+
+    def __enter__(self) -> None:
+        run(self._sibling, torch.zeros(1))
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._sibling as sibling:
+            if kind is None:
+                assert run(sibling, torch.zeros(1)).item() == 2, "the sibling goes on"
+                with start(self._pool, "return inputs * 3") as following:
+                    assert run(following, torch.ones(1)).item() == 3, "the next job works"
+                    assert _parent(following) == self._zygote, "the zygote lives"
+
+
+def _parent(job: SandboxJob) -> int:
+    return int(Path(f"/proc/{job.pid}/stat").read_text().rsplit(")", 1)[1].split()[1])

@@ -13,17 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from patchbay_worker.errors import PatchbayError
-from patchbay_worker.sandbox.client import SandboxJob
 from patchbay_worker.sandbox.lockdown.plan import Level, Plan
-from patchbay_worker.sandbox.pool import SandboxPool
 
 from ..support import run
-from .conftest import PoolOf, said, start
-
-LEVELS: tuple[Level, ...] = ("isolated", "confined", "filtered")
+from .conftest import LEVELS, PoolOf, Watch, said, start
 
 # Each body must end in an exception; what it would have got is left in save_ctx.said.
 STOPPED = {
@@ -133,30 +128,6 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Targets]:
     made = Targets(tmp_path_factory.mktemp("canary"))
     yield made
     made.close()
-
-
-class Watch:
-    """A sibling that works during the attack; afterwards it, the zygote and a next job are asked again."""
-
-    def __init__(self, pool: SandboxPool) -> None:
-        self._pool = pool
-        self._sibling = start(pool, "save_ctx.n = save_ctx.get('n', 0) + 1\nreturn inputs + save_ctx.n")
-        self._zygote = _parent(self._sibling)
-
-    def __enter__(self) -> None:
-        run(self._sibling, torch.zeros(1))
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        with self._sibling as sibling:
-            if kind is None:
-                assert run(sibling, torch.zeros(1)).item() == 2, "the sibling goes on"
-                with start(self._pool, "return inputs * 3") as following:
-                    assert run(following, torch.ones(1)).item() == 3, "the next job works"
-                    assert _parent(following) == self._zygote, "the zygote lives"
-
-
-def _parent(job: SandboxJob) -> int:
-    return int(Path(f"/proc/{job.pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 @pytest.mark.parametrize("level", LEVELS)

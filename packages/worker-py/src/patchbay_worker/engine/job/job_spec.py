@@ -105,9 +105,8 @@ class ModuleRequest:
 @dataclass(frozen=True)
 class JobRequest:
     seed: int
-    edit_timeout_s: float
-    edit_memory_bytes: int
     timeout_s: float
+    limits: Json
     modules: tuple[ModuleRequest, ...]
     hooks: tuple[HookRequest, ...]
     runs: tuple[RunRequest, ...]
@@ -119,9 +118,8 @@ def read_job(document: Json) -> JobRequest:
     limits = document["limits"]
     return JobRequest(
         seed=document["seed"],
-        edit_timeout_s=limits["editTimeoutMs"] / 1e3,
-        edit_memory_bytes=limits["editMemoryBytes"],
         timeout_s=limits["timeoutMs"] / 1e3,
+        limits=limits,
         modules=tuple(_module(name, value) for name, value in document["modules"].items()),
         hooks=tuple(_hook(index, value) for index, value in enumerate(document["hooks"])),
         runs=tuple(_run(index, value) for index, value in enumerate(document["runs"])),

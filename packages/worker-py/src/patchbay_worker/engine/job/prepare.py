@@ -14,7 +14,7 @@ from patchbay_worker.engine.job.job_spec import Json, ModuleRequest
 from patchbay_worker.errors import error
 from patchbay_worker.hooks.spec import CompiledHook
 from patchbay_worker.sandbox.client import EditSource, ModuleSpec, SandboxJob
-from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox.limits import limits_of
 from patchbay_worker.sandbox.pool import SandboxPool
 from patchbay_worker.sharding.expected_shape import resolve
 
@@ -62,11 +62,7 @@ def open_sandbox(prepared: PreparedJob, pool: SandboxPool, vocabulary: int) -> N
     """Takes a process from the pool and gives it the job's modules and sources."""
     compiled, fetch = prepared.compiled, prepared.context.fetch_artifact
     request = compiled.request
-    limits = SandboxLimits(
-        edit_timeout_s=request.edit_timeout_s,
-        memory_bytes=request.edit_memory_bytes,
-        job_timeout_s=request.timeout_s,
-    )
+    limits = limits_of(request.limits, pool.maxima)
     modules = [_module(each, fetch) for each in request.modules]
     sources = [
         EditSource(edit.name, _text(edit.source, f"{edit.path}.source", fetch), edit.entry, edit.arguments)
@@ -76,6 +72,7 @@ def open_sandbox(prepared: PreparedJob, pool: SandboxPool, vocabulary: int) -> N
     try:
         job.ensure_capacity(_largest_tensor(compiled, vocabulary))
         job.init(seed=request.seed, modules=modules, sources=sources)
+        compiled.warnings.extend(f"{hook}, line {line}: {what}" for hook, line, what in job.warnings)
     except BaseException:
         prepared.discard()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,15 +35,21 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
     outputs: dict[str, Tensor] = {}
     captures = [capture for run in parts.runs for capture in run.captures]
     sandbox = parts.sandbox
+    runs = {run.run.request.name: _run_result(run, texts, outputs) for run in parts.runs}
     result = {
-        "runs": {run.run.request.name: _run_result(run, texts, outputs) for run in parts.runs},
+        "runs": runs,
         "activations": [capture.to_json() for capture in captures],
         "saveCtx": sandbox.save_ctx if sandbox is not None else {},
         "parameters": [{"name": each.name, "tensor": each.key} for each in parts.parameters],
         "hooks": [report for run in parts.runs for report in run.reports],
         "timings": {name: round(value, 3) for name, value in parts.timings.items()},
         "fingerprint": fingerprint,
-        "warnings": [*parts.warnings, *_not_finite(parts), *(sandbox.warnings if sandbox is not None else [])],
+        "warnings": [
+            *parts.warnings,
+            *_not_finite(parts),
+            *_without_top(runs),
+            *(sandbox.warnings if sandbox is not None else []),
+        ],
     }
     files = {
         OUTPUTS: outputs,
@@ -67,6 +74,15 @@ def _not_finite(parts: JobParts) -> list[str]:
         for run in parts.runs
         for report in run.reports
         if report["notFinite"]
+    ]
+
+
+def _without_top(runs: Mapping[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"row {row} of run {name} has no most probable tokens: its logits are NaN or infinite"
+        for name, run in runs.items()
+        for row, top in enumerate(run.get("topK", []))
+        if not top
     ]
 
 
@@ -99,6 +115,7 @@ def _run_result(output: RunOutput, texts: TokenTexts, tensors: dict[str, Tensor]
 
 
 def _top(logits: Tensor, count: int, texts: TokenTexts) -> list[list[dict[str, Any]]]:
+    """Per row, the most probable first; without those that are NaN or infinite, which JSON cannot say."""
     values = logits.float().cpu()
     probabilities = torch.softmax(values, dim=-1)
     top, tokens = values.topk(min(count, values.shape[-1]), dim=-1)
@@ -107,6 +124,7 @@ def _top(logits: Tensor, count: int, texts: TokenTexts) -> list[list[dict[str, A
         [
             {"tokenId": token, "token": texts.text(token), "logit": logit, "probability": probability}
             for token, logit, probability in zip(*columns, strict=True)
+            if math.isfinite(logit) and math.isfinite(probability)
         ]
         for columns in zip(tokens.tolist(), top.tolist(), chosen.tolist(), strict=True)
     ]

@@ -91,7 +91,9 @@ class _Service:
             hello = link.receive()
         except (OSError, BrokenFrame):
             return False
-        return hello is not None and hmac.compare_digest(str(hello.fields.get("token")), self._token)
+        # As bytes: compare_digest raises for a text that is not ASCII, and a stranger's may be.
+        given = str(hello.fields.get("token")).encode(errors="replace") if hello is not None else b""
+        return hmac.compare_digest(given, self._token.encode())
 
     def _serve(self, link: FrameSocket) -> None:
         try:

@@ -14,7 +14,8 @@ from patchbay_worker.engine.job.job_spec import Sampling
 from patchbay_worker.engine.run.run_context import JobRun, with_hooks
 from patchbay_worker.engine.run.run_forward import all_rows, prompt_view
 from patchbay_worker.engine.run.run_output import RunOutput
-from patchbay_worker.engine.run.sampling import Sampler
+from patchbay_worker.engine.run.sampling import NotFinite, Sampler
+from patchbay_worker.errors import error
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.selection import TokenView
 
@@ -97,7 +98,8 @@ class Generation:
         logits = all_rows(self.job, self.run, own_logits)
         message = []
         if logits is not None:
-            message = [STOP if self.job.must_stop() else 0, *self.sampler.next_tokens(logits)]
+            tokens = self._draw(logits, step)
+            message = [STOP if self.job.must_stop() else 0, *tokens]
         flag, *tokens = world.agree(message, count=1 + len(self.done))
         if flag == STOP:
             return None
@@ -110,6 +112,15 @@ class Generation:
                 self._emit(row, step, tokens[row])
             self.done[row] = tokens[row] in self.ends
         return tokens
+
+    def _draw(self, logits: Tensor, step: int) -> list[int]:
+        """Root only. Nothing is raised here, where the other ranks wait: logits without a token end the job."""
+        try:
+            return self.sampler.next_tokens(logits)
+        except NotFinite as problem:
+            run = self.run.request.name
+            self.job.editor.poison(error("PB_LOGITS_NOT_FINITE", row=problem.row, run=run, step=step - 1))
+            return [0] * len(self.done)
 
     def _remember(self, logits: Tensor) -> None:
         if self.next_logits is None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from patchbay_worker.sandbox.job.user_code import Refusal
 from patchbay_worker.sandbox.wire.dtypes import name_of
+
+SHOWN_DIMS: Final = 64
+"""Of a shape in an error; torch's own limit is higher for views."""
 
 
 class CurrentModule(SimpleNamespace):
@@ -44,7 +47,7 @@ def run_edit(
     with torch.set_grad_enabled(gradient):
         result = _plain(function(module, inputs, save_ctx, modules))
     if result.shape != shape:
-        raise Refusal("shape", expected=list(shape), actual=list(result.shape))
+        raise Refusal("shape", expected=list(shape), actual=list(result.shape)[:SHOWN_DIMS])
     if result.dtype != dtype:
         raise Refusal("dtype", expected=name_of(dtype), actual=name_of(result.dtype))
     return result if gradient else result.detach()
@@ -55,7 +58,7 @@ def run_loss(function: Callable[..., Any], logits: Tensor, save_ctx: object, mod
     with torch.enable_grad():
         result = _plain(function(logits, save_ctx, modules))
     if result.numel() != 1 or not result.is_floating_point():
-        raise Refusal("shape", expected=[], actual=list(result.shape))
+        raise Refusal("shape", expected=[], actual=list(result.shape)[:SHOWN_DIMS])
     return result.reshape(()).to(logits.dtype)
 
 

@@ -23,6 +23,8 @@ MAX_DEPTH: Final = 16
 MAX_ITEMS: Final = 100_000
 MAX_MODULE_TENSORS: Final = 4096
 MAX_WARNINGS: Final = 20
+EXACT: Final = 2**53 - 1
+"""The largest integer that every reader of JSON takes as it is; larger ones go as text, not rounded."""
 
 
 class Exporter:
@@ -130,4 +132,4 @@ def _plain(value: int | str) -> int | str:
     if isinstance(value, str):
         return _text(str.__str__(value))
     number = int.__int__(value)
-    return number if number.bit_length() <= 64 else str(number) if number.bit_length() < 10_000 else "too large"
+    return number if abs(number) <= EXACT else str(number) if number.bit_length() < 10_000 else "too large"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
+
+_streams: Final[list[io.TextIOWrapper]] = []
 
 
 class BoundedLog(io.RawIOBase):
@@ -39,3 +42,11 @@ def redirect_output(fd: int, limit: int) -> None:
     stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
     sys.stdout = sys.stderr = stream
     sys.__stdout__ = sys.__stderr__ = stream  # type: ignore[misc]
+    _streams.append(stream)
+
+
+def flush_output() -> None:
+    """Sends what has been printed; user code may have closed the log, or put something else in its place."""
+    for stream in _streams:
+        with suppress(ValueError):
+            stream.flush()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -21,11 +20,12 @@ from patchbay_worker.sandbox.job.arena import JobArena
 from patchbay_worker.sandbox.job.edit import current_module, run_edit, run_loss
 from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
 from patchbay_worker.sandbox.job.graphs import Graphs
-from patchbay_worker.sandbox.job.log import redirect_output
+from patchbay_worker.sandbox.job.lint import lint
+from patchbay_worker.sandbox.job.log import flush_output, redirect_output
 from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
 from patchbay_worker.sandbox.job.training import Training
-from patchbay_worker.sandbox.job.user_code import describe, fit_message, load_function
+from patchbay_worker.sandbox.job.user_code import load_function, report
 from patchbay_worker.sandbox.lockdown.job_part import SOCKET_FD, JobLockDown
 from patchbay_worker.sandbox.wire.dtypes import BY_NAME
 from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
@@ -131,8 +131,8 @@ class JobServer:
         except WireError:
             raise  # our own fault, not the user's: end the process
         except BaseException as problem:  # user code may raise SystemExit as well
-            kind, records_out, reply = Kind.ERROR, (), fit_message(describe(problem))
-        sys.stdout.flush()
+            kind, records_out, reply = Kind.ERROR, (), report(problem)
+        flush_output()
         return encode(kind, request.nonce, records_out, reply)
 
     def _seed_all(self) -> None:
@@ -151,9 +151,10 @@ class JobServer:
 
     def _source(self, request: Message) -> Reply:
         body = request.body
+        warnings = lint(body["source"])
         self._functions.append(load_function(f"hook {body['name']}", body["source"], body["entry"], body["arguments"]))
         self._seed_all()
-        return DONE
+        return Kind.OK, (), {"warnings": warnings}
 
     def _edit(self, request: Message) -> Reply:
         record = self._edit_once(request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import inspect
 import linecache
+import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -73,6 +74,22 @@ def _register(label: str, source: str) -> str:
     return filename
 
 
+def report(problem: BaseException) -> dict[str, Any]:
+    """What the worker is told of an exception, which user code may have built so that it cannot be looked at."""
+    trace = sys.exc_info()[2]
+    try:
+        return _fit_message(describe(problem))
+    except BaseException:
+        frames = _user_frames(trace)
+        return {
+            "kind": "failed",
+            "type": "Exception",
+            "text": "(the exception itself fails when it is shown)",
+            "traceback": "",
+            "line": frames[-1][1] if frames else None,
+        }
+
+
 def describe(problem: BaseException) -> dict[str, Any]:
     """Type, message, traceback and line of an exception, restricted to the frames of user code."""
     if isinstance(problem, Refusal):
@@ -98,10 +115,12 @@ def _is_blocked(problem: BaseException) -> bool:
     return isinstance(problem, OSError) and problem.errno in (errno.EPERM, errno.EACCES, errno.EROFS)
 
 
-def fit_message(body: dict[str, Any]) -> dict[str, Any]:
+def _fit_message(body: dict[str, Any]) -> dict[str, Any]:
     """Shortens the texts of an error until it fits in one message."""
     while len(encode_body(body)) > MAX_JSON:
         longest = max((key for key in body if isinstance(body[key], str)), key=lambda key: len(body[key]))
+        if not body[longest]:
+            raise ValueError("an error without a text to shorten")
         body = {**body, longest: body[longest][: len(body[longest]) // 2]}
     return body
 

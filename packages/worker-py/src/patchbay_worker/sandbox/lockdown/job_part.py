@@ -85,6 +85,8 @@ class JobLockDown:
             lower(resource.RLIMIT_AS, space + memory_bytes)
             lower(resource.RLIMIT_DATA, data + memory_bytes)
             lower(resource.RLIMIT_CPU, cpu_s, cpu_s + CPU_GRACE_S)
+            if not self.plan.has("namespaces"):  # then it counts every thread of this uid, also those of other jobs
+                lower(resource.RLIMIT_NPROC, _threads_of(os.getuid(), self.proc) + THREADS)
         os.close(self.proc)
         if self.readable is not None:
             landlock.restrict(self.readable)
@@ -104,12 +106,8 @@ class JobLockDown:
 
     def _memory_now(self) -> tuple[int, int]:
         """Address space and private data of this process, in bytes, as the kernel counts them for the limits."""
-        file = os.open("self/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
-        text = os.read(file, 1 << 16).decode("ascii", "replace")
-        os.close(file)
-        lines = (line.partition(":") for line in text.splitlines())
-        kib = {name: int(value.split()[0]) for name, _, value in lines if value.endswith(" kB")}
-        return kib["VmSize"] * 1024, kib["VmData"] * 1024
+        status = _status(self.proc, "self")
+        return int(status["VmSize"].split()[0]) * 1024, int(status["VmData"].split()[0]) * 1024
 
 
 def _limit_all(plan: Plan) -> None:
@@ -127,6 +125,29 @@ def lower(what: int, soft: int, hard: int | None = None) -> None:
     wanted = soft if hard is None else hard
     top = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
     resource.setrlimit(what, (min(soft, top), top))
+
+
+def _threads_of(uid: int, proc: int) -> int:
+    """Threads of all processes of this user that can be seen from here."""
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    names = os.listdir(folder)
+    os.close(folder)
+    count = 0
+    for name in names:
+        if name.isdigit():
+            with suppress(OSError, KeyError):  # it may end while we look
+                status = _status(proc, name)
+                count += int(status["Threads"]) if int(status["Uid"].split()[0]) == uid else 0
+    return count
+
+
+def _status(proc: int, process: str) -> dict[str, str]:
+    file = os.open(f"{process}/status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        lines = os.read(file, 1 << 16).decode("ascii", "replace").splitlines()
+    finally:
+        os.close(file)
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _ended(pidfd: int) -> bool:

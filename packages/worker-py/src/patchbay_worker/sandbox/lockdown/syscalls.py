@@ -58,6 +58,9 @@ NEW_NAMESPACES: Final = (
 NOT_TO_WRITE: Final = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
 F_GET_SEALS: Final = 1034
 TCGETS, FIOCLEX, FIONCLEX, FIONREAD = 0x5401, 0x5451, 0x5450, 0x541B
+MAP_HUGETLB: Final = 0x40000
+# NORMAL to DONTNEED, FREE, DONTFORK, DOFORK, HUGEPAGE, NOHUGEPAGE, DONTDUMP, COLD, PAGEOUT, POPULATE_READ and _WRITE
+ADVICE: Final = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 20, 21, 22, 23)
 PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 3, 15, 16, 0x53564D41
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -65,7 +68,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("dup dup2 dup3", "descriptors of its own"),
     Rule("fstat", "Python's open() asks for the size of what it has opened"),
     Rule("poll ppoll select pselect6 epoll_wait epoll_pwait", "waiting on descriptors of its own"),
-    Rule("mmap munmap mremap brk madvise msync", "memory, within RLIMIT_AS"),
+    Rule("munmap mremap brk msync", "memory, within RLIMIT_AS"),
+    Rule("mmap", "memory, within RLIMIT_AS; never the huge pages of the host", checks=(Check(3, 0, MAP_HUGETLB),)),
+    *one_of("madvise", "what memory is for; not: sharing pages with others, punching holes", 2, *ADVICE),
     Rule("mprotect", "libraries that compile code as they run (oneDNN); so native code is no attack by itself"),
     Rule("futex set_robust_list get_robust_list rseq membarrier", "locks of threads"),
     Rule("rt_sigaction rt_sigprocmask rt_sigpending rt_sigreturn sigaltstack", "handlers of its own signals"),

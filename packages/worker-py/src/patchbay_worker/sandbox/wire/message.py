@@ -124,13 +124,18 @@ def _record(data: bytes, at: int, arena_bytes: int) -> TensorRecord:
         raise WireError("bad tensor record")
     shape = tuple(sizes[:dims])
     elements = prod(shape)
-    if any(sizes[dims:]) or (shape and not 0 <= min(shape) <= max(shape) <= MAX_ELEMENTS) or elements > MAX_ELEMENTS:
+    if any(sizes[dims:]) or min(sizes) < 0 or elements > MAX_ELEMENTS or not (elements or addressable(shape)):
         raise WireError("bad tensor shape")
     if elements * ITEM_BYTES[code] != nbytes or offset > arena_bytes or nbytes > arena_bytes - offset:
         raise WireError("tensor outside the arena")
     if offset % ITEM_BYTES[code]:
         raise WireError("unaligned tensor")
     return TensorRecord(DTYPES[code], shape, offset)
+
+
+def addressable(shape: Sequence[int]) -> bool:
+    """Whether torch can have this shape: it multiplies the sizes also where one of them is zero."""
+    return prod(size or 1 for size in shape) < 2**62
 
 
 def decode_body(raw: bytes) -> dict[str, Any]:
