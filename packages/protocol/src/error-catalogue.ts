@@ -122,6 +122,11 @@ export const CATALOGUE = {
     'the loss of run {run}: {reason}',
     'docs/job-document.md has what each kind of loss takes.',
   ),
+  PB_LOGITS_NOT_FINITE: user(
+    422,
+    'run {run}: no token can be chosen from the logits of row {rows} at step {step}, they are NaN or infinite',
+    'Capture the layers of that step to see where it begins; the edits of earlier steps and runs may have made them.',
+  ),
   PB_GRADIENT_NEEDS_BACKWARD: user(
     422,
     'hook {hook} of type {hookType} sees gradients, and {reason}',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,15 +17,26 @@ class Sampler:
         self._sampling = sampling
         self._generator = torch.Generator().manual_seed(seed)
 
+    def rows_without(self, logits: Tensor) -> list[int]:
+        """Rows of [B, V] that no token can be chosen from: NaN, -infinity alone, or +infinity where one is drawn."""
+        greedy = self._sampling.temperature == 0
+        highest = self._scaled(logits).amax(-1).tolist()
+        return [row for row, value in enumerate(highest) if not (math.isfinite(value) or (greedy and value > 0))]
+
     def next_tokens(self, logits: Tensor) -> list[int]:
-        """[B, V] -> one token per row."""
+        """[B, V] -> one token per row; any where there is none to choose."""
         if self._sampling.temperature == 0:
             return [int(token) for token in logits.argmax(-1).tolist()]
-        probabilities = torch.softmax(logits.float().cpu() / self._sampling.temperature, dim=-1)
+        scaled = self._scaled(logits)
+        scaled[self.rows_without(logits)] = 0.0
+        probabilities = torch.softmax(scaled, dim=-1)
         if self._sampling.top_p < 1:
             probabilities = _nucleus(probabilities, self._sampling.top_p)
         drawn = torch.multinomial(probabilities, 1, generator=self._generator)
         return [int(token) for token in drawn.squeeze(-1).tolist()]
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits.float().cpu() / (self._sampling.temperature or 1.0)
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
