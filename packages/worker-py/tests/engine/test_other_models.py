@@ -154,7 +154,7 @@ def test_weights_that_are_not_there_are_not_drawn_at_random(bare_single: Gang, t
 
 
 def test_an_architecture_without_logits_for_its_tokens(bare_single: Gang, tmp_path: Path) -> None:
-    sizes = {"vocab_size": 32, "d_model": 16, "d_ff": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8}
+    sizes: dict[str, Any] = {"vocab_size": 32, "d_model": 16, "d_ff": 16, "num_layers": 1, "num_heads": 2, "d_kv": 8}
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(tmp_path)
     with pytest.raises(PatchbayError, match="t5") as caught:
         bare_single.load(tmp_path)

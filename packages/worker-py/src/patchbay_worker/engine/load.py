@@ -151,13 +151,13 @@ def _check_plans(config: EngineConfig, skeleton: Any, hf_config: Any) -> None:
 
 def auto_class(path: str, hf_config: Any) -> Any:
     """What gives logits for tokens: the kind that the checkpoint was saved as, else the first that there is."""
-    kinds = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForImageTextToText)
+    kinds: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForImageTextToText)
     served = [kind for kind in kinds if type(hf_config) in kind._model_mapping]
     if not served:
         reason = f"{hf_config.model_type} is neither a causal nor a masked language model, nor one of images and text"
         raise error("PB_MODEL_LOAD_FAILED", model=path, reason=reason)
     saved = set(hf_config.architectures or ())
-    named = [kind for kind in served if kind._model_mapping[type(hf_config)].__name__ in saved]
+    named = [kind for kind in served if getattr(kind._model_mapping[type(hf_config)], "__name__", None) in saved]
     return (named or served)[0]
 
 

@@ -17,7 +17,7 @@ from patchbay_worker.hooks.spec import CompiledHook, batch_dim
 from patchbay_worker.hooks.unpack import PickedLeaf, pick, pick_at
 from patchbay_worker.sharding.checksum import is_replicated, is_same_text
 from patchbay_worker.sharding.collectives import ShardDims
-from patchbay_worker.sharding.layout import Layout, Site
+from patchbay_worker.sharding.layout import ANY, Layout, Site
 
 UNKNOWN = Layout("unknown", reason="this tensor was not there when the model was probed, so its layout is not known")
 REPLICATED = Layout("replicated")
@@ -110,9 +110,13 @@ class ActiveHook:
             self.poison("PB_NOT_SHARDABLE", "the ranks hold different gradients of a replicated tensor")
             return None
         rows = spec.dp_dim if spec.dp_dim is not None else batch_dim(site)
-        if rows is None and not is_replicated(tensor, mesh.dp):
-            self.poison("PB_NOT_SHARDABLE", "the copies hold different values and no dim is known to hold the batch")
-            return None
+        if rows is None and mesh.dp.size > 1:
+            # Equal values tell nothing where the dims are not known: the rows of two copies may happen to be equal.
+            known = site is not None and ANY not in site.shape
+            if not (known and is_replicated(tensor, mesh.dp)):
+                reason = "the copies hold different values and no dim is known to hold the batch"
+                self.poison("PB_NOT_SHARDABLE", reason)
+                return None
         return ShardDims(layout.dim, rows if mesh.dp.size > 1 else None)
 
     def capture(self, call: int | None, selection: Selection | None = None, missing: str | None = None) -> Capture:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from patchbay_worker.errors import error
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.spec import CompiledHook
+from patchbay_worker.sharding.collectives import tell_all
 
 
 def _edits_integers(hook: CompiledHook) -> bool:
@@ -41,12 +42,16 @@ class _Guard:
         self._scope = scope
 
     def check(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """All ranks of a copy hold the same ids, and each goes on with ids that exist until the job ends."""
+        """The shards of a copy hold the same ids, the copies do not; each goes on with ids that exist until the job
+        ends.
+        """
         if not args or not isinstance(args[0], Tensor) or args[0].numel() == 0:
             return None
-        lowest, highest = int(args[0].min()), int(args[0].max())
-        if lowest >= 0 and highest < self._size:
+        found = [int(args[0].min()), int(args[0].max())]
+        ends = [end for each in tell_all(found, self._scope.mesh.dp, args[0].device) for end in each]
+        wrong = next((token for token in ends if not 0 <= token < self._size), None)
+        if wrong is None:
             return None
-        path, token = self._editing[0].spec.path, lowest if lowest < 0 else highest
-        self._scope.editor.poison(error("PB_TOKEN_OUT_OF_RANGE", path=path, token=token, size=self._size))
+        path = self._editing[0].spec.path
+        self._scope.editor.poison(error("PB_TOKEN_OUT_OF_RANGE", path=path, token=wrong, size=self._size))
         return (args[0].clamp(0, self._size - 1), *args[1:]), kwargs

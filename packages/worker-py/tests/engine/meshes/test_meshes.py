@@ -348,3 +348,12 @@ def test_a_single_row_has_its_gradients_on_copies_without_any(
     close(gradient, want.of_output[EARLY])
     assert gradient.abs().max() > 1e-3
     assert outcome.result["runs"]["r"]["loss"] == pytest.approx(want.loss, abs=1e-3)
+
+
+def test_ids_that_one_copy_alone_makes_wrong_end_the_job(gang: Gang) -> None:
+    body = "    inputs[-1] = 500\n    return inputs"
+    hook = {"name": "h", "moduleName": "model.embed_tokens", "hookType": "forward_pre", "edit": python(body)}
+    with pytest.raises(PatchbayError) as caught:
+        gang.run({"hooks": [hook], "runs": [run()]})
+    assert caught.value.code == "PB_TOKEN_OUT_OF_RANGE"
+    assert gang.run({"runs": [run()]}).result["runs"]["r"]["topK"]

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 
 
-class StageCache(DynamicCache):  # type: ignore[misc]
+class StageCache(DynamicCache):
     """Answers for a layer of another stage with this stage's first one of the same kind, which has seen as much."""
 
     def __init__(self, model: Any) -> None:
