@@ -85,7 +85,10 @@ describe('the engine in the stack', () => {
         events.slice(second).every(({ attempt }) => attempt === 2),
         'nothing of the lost attempt is told after it',
       );
-      const steps = events.slice(second).filter(isCheckpoint).map(({ step }) => step);
+      const steps = events
+        .slice(second)
+        .filter(isCheckpoint)
+        .map(({ step }) => step);
       assert.ok(steps.length > 0 && Math.min(...steps) > 2 * EVERY && steps.at(-1) === STEPS, `steps ${steps.join()}`);
     } finally {
       await client.models.undeploy(model);
@@ -131,7 +134,11 @@ describe('the engine in the stack', () => {
 
   it('numbers that are no numbers come back as null, and no token is chosen from them', async () => {
     const source = 'def edit(m, inputs, save_ctx, modules):\n    return inputs * float("nan")\n';
-    const broken = { version: 1 as const, model: 'facts-tp2', hooks: [{ moduleName: 'model.layers.1', edit: { kind: 'python' as const, source } }] };
+    const broken = {
+      version: 1 as const,
+      model: 'facts-tp2',
+      hooks: [{ moduleName: 'model.layers.1', edit: { kind: 'python' as const, source } }],
+    };
     const inputs = { text: ['The capital of France is'] };
     const job = await client.jobs.submit({ ...broken, runs: [{ name: 'r', inputs, return: { topK: 2 } }] });
     const result = await job.result({ timeoutMs: 30_000 });

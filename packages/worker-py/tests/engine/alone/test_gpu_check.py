@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
-PATH = Path(__file__).parents[4] / "bench/gpu_check.py"
+PATH = Path(__file__).parents[5] / "bench/gpu_check.py"
 
 
 @pytest.fixture(scope="module")
