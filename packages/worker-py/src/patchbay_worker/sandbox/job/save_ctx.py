@@ -17,6 +17,7 @@ from patchbay_worker.sandbox.wire.message import MAX_DIMS
 VALUES: Final = "values"
 MAX_DEPTH: Final = 16
 MAX_TENSORS: Final = 1000
+MAX_BITS: Final = 4096  # of an integer; longer ones are refused by Python's own conversion
 MAX_BYTES: Final = 64 << 20  # a checkpoint is taken while the training waits
 
 
@@ -72,27 +73,26 @@ class _NotKept(Exception):
 
 
 def pack(context: SaveContext) -> dict[str, Tensor]:
-    """Tensors by number, and under VALUES the JSON that refers to them: {"kept": [[name, value]], "left": [names]}."""
+    """Tensors by number, and under VALUES the JSON that refers to them: {"kept": [[name, value]], "left": [..]}."""
     tensors: list[Tensor] = []
     kept, left = [], []
     for name, value in list(context.items()):
         count = len(tensors)
         try:
-            kept.append([name, _packed(value, tensors, 0)])
+            kept.append([_packed(name, tensors, 0), _packed(value, tensors, 0)])
         except _NotKept:
             del tensors[count:]
-            left.append(name)
-    text = json.dumps({"kept": kept, "left": left}).encode("utf-8", "surrogatepass")
+            left.append(name if type(name) is str else f"a key of type {type(name).__name__}")
+    text = json.dumps({"kept": kept, "left": left}).encode()
     named = {str(number): tensor for number, tensor in enumerate(tensors)}
     return {**named, VALUES: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
 
 
 def unpack(saved: Mapping[str, Tensor], context: SaveContext) -> None:
     """`context` as it was when `saved` was packed, but for what was left out."""
-    text = bytes(saved[VALUES].numpy()).decode("utf-8", "surrogatepass")
     vars(context).clear()
-    for name, value in json.loads(text)["kept"]:
-        context[name] = _unpacked(value, saved)
+    for name, value in json.loads(bytes(saved[VALUES].numpy()))["kept"]:
+        context[_unpacked(name, saved)] = _unpacked(value, saved)
 
 
 def _packed(value: Any, tensors: list[Tensor], depth: int) -> Any:
@@ -100,7 +100,7 @@ def _packed(value: Any, tensors: list[Tensor], depth: int) -> Any:
     kind = type(value)
     if depth > MAX_DEPTH:
         raise _NotKept
-    if kind in (type(None), bool, int, str):
+    if kind in (type(None), bool, str) or (kind is int and value.bit_length() <= MAX_BITS):
         return ["plain", value]
     if kind is float:
         return ["float", value.hex()]
