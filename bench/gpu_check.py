@@ -7,17 +7,21 @@ Not here: several GPUs (torchrun with `patchbay_worker.engine`, docs/gpu.md).
 from __future__ import annotations
 
 import argparse
+import gc
 import platform
 import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -25,6 +29,8 @@ from patchbay_worker.artifacts.folder import ArtifactFolder
 from patchbay_worker.contract import parse_document
 from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.engine import Engine
+from patchbay_worker.errors import PatchbayError
+from patchbay_worker.sharding.probe import dtype_name
 from support.checkpoints import make_checkpoint
 
 TOKENS = [[5, 9, 31, 4, 17, 22, 90, 41], [7, 3, 100, 8, 50, 61, 12, 77]]
@@ -115,6 +121,15 @@ class Bench:
                 times.append(time.perf_counter() - started)
         return statistics.median(times)
 
+    def held(self) -> int:
+        """Bytes of tensors on the device; those of the CPU are counted one by one."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+            return int(torch.cuda.memory_allocated())
+        gc.collect()
+        tensors = (value for value in gc.get_objects() if issubclass(type(value), Tensor))
+        return sum(value.numel() * value.element_size() for value in tensors)
+
     def _wait(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
@@ -203,14 +218,89 @@ def speed(bench: Bench) -> list[Row]:
     return rows
 
 
+def placement(bench: Bench) -> list[Row]:
+    """Weights, inputs and the gradient that a hook edits lie on the device; nothing of a job stays there."""
+    model = bench.engine._loaded.model
+    away = [name for name, value in model.state_dict().items() if value.device.type != bench.device]
+    many = [hook("return inputs * 1.001"), {"name": "all", "moduleName": "model.layers.*"}]
+    backward = {"mode": "backward", "loss": {"kind": "nextToken"}}
+    for _ in range(5):
+        bench.run(many, **backward)
+    before = bench.held()
+    for _ in range(ROUNDS):
+        bench.run(many, **backward)
+    grown = bench.held() - before
+    return [
+        Row("every weight is on the device", ", ".join(away[:3]) or "all", not away),
+        Row(f"device memory after {ROUNDS} more jobs", f"{grown:+d} bytes", grown <= 0),
+    ]
+
+
+def refusals(bench: Bench) -> list[Row]:
+    """What would raise in the middle of a kernel, where CUDA loses the process, is refused before."""
+    rows = []
+    ids = {"moduleName": "model", "hookType": "forward_pre", "edit": edit("return inputs + 100000")}
+    nan = {"moduleName": "lm_head", "edit": edit("return inputs * float('nan')")}
+    for what, wrong, code, run in (
+        ("ids outside of the vocabulary", ids, "PB_TOKEN_OUT_OF_RANGE", {}),
+        ("tokens from NaN", nan, "PB_LOGITS_NOT_FINITE", {"mode": "generate", "maxNewTokens": 2, "temperature": 1.0}),
+        ("an edit that raises", hook("raise ValueError('mine')"), "PB_EDIT_FAILED", {}),
+    ):
+        try:
+            bench.run([wrong], **run)
+            found = "completed"
+        except PatchbayError as problem:
+            found = problem.code
+        rows.append(Row(f"refused: {what}", found, found == code))
+    bench.run([])
+    return rows
+
+
+def collectives(device: Any) -> list[Row]:
+    """One rank moves nothing, but it shows that the backend takes every operation and dtype that hooks use."""
+    backend = "nccl" if device == "cuda" else "gloo"
+    place = torch.device(device, 0) if device == "cuda" else None
+    store = dist.HashStore()
+    dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=place)
+    rows = []
+    try:
+        for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool):
+            value, into = torch.ones(6, device=device).to(dtype), torch.zeros(6, device=device).to(dtype)
+            gathered = [torch.zeros_like(value)]
+            dist.gather(value, gathered, group_dst=0, async_op=True).wait()
+            dist.scatter(into, gathered, group_src=0)
+            dist.broadcast(into, group_src=0)
+            dist.all_gather(gathered, into)
+            rows.append(Row(f"{backend} moves {dtype_name(dtype)}", "equal", torch.equal(gathered[0], value)))
+    finally:
+        dist.destroy_process_group()
+    return rows
+
+
+Part = Callable[[], list[Row]]
+
+
+def rows_of(name: str, part: Part) -> list[Row]:
+    """A part that breaks is a row that does not hold; the others still run."""
+    try:
+        return part()
+    except Exception as failure:
+        traceback.print_exc()
+        return [Row(name, f"{type(failure).__name__}: {failure}".replace("\n", " ")[:200], holds=False)]
+
+
 def check(folder: Path, device: Any, dtype: str, family: str) -> list[Row]:
     bench = Bench(folder, device, dtype)
     tolerance = TOLERANCE[dtype]
+    parts: dict[str, Part] = {"edits": lambda: edits(bench, tolerance), "refusals": lambda: refusals(bench)}
+    if dtype == "float32":  # in bfloat16 two tokens may be equally probable, and gradients are noise of 2**-8
+        parts["gradients"] = lambda: gradients(bench, tolerance)
+        parts["training and generation"] = lambda: training_and_generation(bench)
+        parts["placement"] = lambda: placement(bench)
+    if family == "llama":
+        parts["speed"] = lambda: speed(bench)
     try:
-        rows = edits(bench, tolerance)
-        if dtype == "float32":  # in bfloat16 two tokens may be equally probable, and gradients are noise of 2**-8
-            rows += gradients(bench, tolerance) + training_and_generation(bench)
-        return rows + (speed(bench) if family == "llama" else [])
+        return [row for name, part in parts.items() for row in rows_of(name, part)]
     finally:
         bench.engine.close()
 
@@ -232,13 +322,14 @@ def main() -> int:
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     arguments = parser.parse_args()
     started = time.monotonic()
-    tables = {}
+    tables = {"collectives": rows_of("collectives", lambda: collectives(arguments.device))}
     with tempfile.TemporaryDirectory() as temporary:
         for family in arguments.families:
             folder = make_checkpoint(Path(temporary) / family, family)
             for dtype in TOLERANCE:
                 print(f"{family}, {dtype} ...", file=sys.stderr, flush=True)
-                tables[f"{family}, {dtype}"] = check(folder, arguments.device, dtype, family)
+                case = (folder, arguments.device, dtype, family)
+                tables[f"{family}, {dtype}"] = rows_of("load", partial(check, *case))
     text = page(tables, arguments.device, time.monotonic() - started)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "gpu-check.md").write_text(text, encoding="utf-8")

@@ -41,7 +41,9 @@ export function resultSummary(result: JobResult): string {
   const lines = [`${result.jobId} ${result.state}`];
   for (const [name, run] of Object.entries(result.runs)) {
     run.topK?.forEach((row, index) => {
-      const best = row.map(({ token, probability }) => `${JSON.stringify(token)} ${probability.toFixed(3)}`).join('  ');
+      const best = row
+        .map(({ token, probability }) => `${JSON.stringify(token)} ${probability?.toFixed(3) ?? '-'}`)
+        .join('  ');
       lines.push(`${name}[${index}]  ${best}`);
     });
     run.text?.forEach((text, index) => lines.push(`${name}[${index}]  ${JSON.stringify(text)}`));

@@ -100,11 +100,6 @@ export const CATALOGUE = {
   ),
   PB_MESH_UNSUPPORTED: user(422, 'the mesh pp={pp} dp={dp} tp={tp} is not supported: {reason}', 'Choose another mesh.'),
   PB_NOT_DIVISIBLE: user(422, '{field} = {size} cannot be divided by tp = {tp}', 'Choose a tp that divides {field}.'),
-  PB_LOGITS_NOT_FINITE: user(
-    422,
-    'no token can be drawn for row {row} of run {run}: its logits at step {step} are NaN or infinite',
-    'An edit may have made them so: look for NaN in what it returns, or return inputs to leave a value unchanged.',
-  ),
   PB_PROMPT_EMPTY: user(400, 'the prompt has no tokens', 'Give at least one token per prompt.'),
   PB_PROMPT_TOO_LONG: user(
     400,
@@ -126,6 +121,11 @@ export const CATALOGUE = {
     422,
     'the loss of run {run}: {reason}',
     'docs/job-document.md has what each kind of loss takes.',
+  ),
+  PB_LOGITS_NOT_FINITE: user(
+    422,
+    'run {run}: no token can be chosen from the logits of row {rows} at step {step}, they are NaN or infinite',
+    'Capture the layers of that step to see where it begins; the edits of earlier steps and runs may have made them.',
   ),
   PB_GRADIENT_NEEDS_BACKWARD: user(
     422,

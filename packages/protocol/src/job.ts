@@ -48,7 +48,7 @@ export const moduleSpec = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('python'), source, trainable }),
 ]);
 
-/** Which part of the activation the edit sees and returns. */
+/** Which part of the activation the edit sees and returns; a token that is named twice is chosen once. */
 export const where = z.strictObject({
   /** Rows of the batch. */
   rows: z.array(z.int().min(0)).min(1).optional(),

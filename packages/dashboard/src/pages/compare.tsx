@@ -28,7 +28,7 @@ const answers = (result: JobResult | undefined): Record<string, string> =>
     Object.entries(result?.runs ?? {}).flatMap(([run, { topK, text: generated }]) => [
       ...(topK ?? []).map((row, index) => [
         `${run}, row ${index}`,
-        `${row[0]?.token ?? ''} (${row[0]?.probability.toFixed(3) ?? ''})`,
+        `${row[0]?.token ?? ''} (${row[0]?.probability?.toFixed(3) ?? ''})`,
       ]),
       ...(generated ?? []).map((row, index) => [`${run}, text ${index}`, row]),
     ]),

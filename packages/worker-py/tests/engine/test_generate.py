@@ -138,19 +138,24 @@ def test_ragged_generation_beyond_a_sliding_window_is_refused(bare_single: Gang,
     assert bare_single.run(alone).result["runs"]["g"]["generatedTokenIds"] == [want]
 
 
-@pytest.mark.parametrize("value", ["nan", "inf"])
-@pytest.mark.parametrize("temperature", [0, 1])
-def test_no_token_is_drawn_from_nan(pair: Gang, value: str, temperature: int) -> None:
-    source = (
-        f"def edit(current_module, inputs, save_ctx, modules):\n    return torch.full_like(inputs, float('{value}'))"
-    )
-    hook = {"name": "h", "moduleName": "lm_head", "edit": {"kind": "python", "source": source}}
-    document = {"hooks": [hook], "runs": [generate(temperature=temperature)]}
-    if (value, temperature) == ("inf", 0):  # the largest is still the largest
-        assert pair.run(document).result["runs"]["g"]["generatedTokenIds"][0]
-        return
+BROKEN = "def edit(current_module, inputs, save_ctx, modules):\n    return inputs * float('nan')"
+FORCED = "def edit(current_module, inputs, save_ctx, modules):\n    inputs[..., 7] = float('inf')\n    return inputs"
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_no_token_is_chosen_from_logits_that_are_not_numbers(pair: Gang, temperature: float) -> None:
+    """torch would draw none and leave the other ranks waiting, or take token 0."""
+    hook = {"moduleName": "lm_head", "edit": {"kind": "python", "source": BROKEN}, "where": {"steps": [2], "rows": [1]}}
     with pytest.raises(PatchbayError) as caught:
-        pair.run(document)
+        pair.run({"hooks": [hook], "runs": [generate(temperature=temperature)]})
     assert caught.value.code == "PB_LOGITS_NOT_FINITE"
-    assert "row 0 of run g: its logits at step 0" in caught.value.message
-    assert len(pair.run({"runs": [generate()]}).result["runs"]["g"]["generatedTokenIds"][0]) == 6, "the gang goes on"
+    assert "row 1 at step 2" in caught.value.message
+    assert pair.run({"runs": [generate(temperature=temperature)]}).result["runs"]["g"]["generatedTokenIds"]
+
+
+def test_an_infinite_logit_is_a_choice_where_none_is_drawn(pair: Gang) -> None:
+    forced = {"hooks": [{"moduleName": "lm_head", "edit": {"kind": "python", "source": FORCED}}]}
+    outcome = pair.run({**forced, "runs": [generate(maxNewTokens=3)]})
+    assert outcome.result["runs"]["g"]["generatedTokenIds"] == [[7] * 3, [7] * 3]
+    with pytest.raises(PatchbayError, match="PB_LOGITS_NOT_FINITE"):
+        pair.run({**forced, "runs": [generate(maxNewTokens=3, temperature=1.0)]})

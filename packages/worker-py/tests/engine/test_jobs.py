@@ -150,3 +150,20 @@ def test_the_fingerprint_is_of_the_checkpoint(pair: Gang, llama: Path) -> None:
     assert result["fingerprint"]["mesh"] == {"pp": 1, "dp": 1, "tp": 2}
     assert len(result["fingerprint"]["modelSha256"]) == 64
     assert result["fingerprint"]["sandboxLevel"]
+
+
+def test_an_edit_that_was_never_called_is_warned_about(pair: Gang) -> None:
+    """A list of layers is never called; attention gets its tensors by keyword, which torch's backward hooks skip."""
+    edit = {"kind": "python", "source": "def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 2"}
+    hooks = [
+        {"name": "list", "moduleName": "model.layers", "edit": edit},
+        {"name": "kwargs", "moduleName": "model.layers.1.self_attn", "hookType": "full_backward", "edit": edit},
+        {"name": "called", "moduleName": "model.layers.1", "edit": edit},
+        {"name": "read", "moduleName": "model.layers"},
+    ]
+    backward = {"name": "r", "mode": "backward", "inputs": {"tokenIds": [[5, 9, 31]]}, "loss": {"kind": "nextToken"}}
+    warnings = pair.run({"hooks": hooks, "runs": [backward]}).result["warnings"]
+    assert warnings == [
+        "list at model.layers in run r: the edit was never called",
+        "kwargs at model.layers.1.self_attn in run r: the edit was never called",
+    ]

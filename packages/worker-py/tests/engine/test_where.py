@@ -120,3 +120,20 @@ def test_where_needs_token_rows(pair: Gang) -> None:
         # The attention mask: [B, 1, S, S] has no row per token.
         run(pair, "model.layers.1", {"positions": [0]}, hookType="forward_pre", unpackIdx=1)
     assert caught.value.code == "PB_WHERE_UNSUPPORTED"
+
+
+def test_a_token_that_is_named_twice_is_chosen_once(pair: Gang) -> None:
+    outcome = run(pair, "model.layers.1", {"rows": [1, 0, 1], "positions": [-1, 4, 2]})
+    (activation,) = outcome.result["activations"]
+    places = [(label["row"], label["position"]) for label in activation["rows"] if label is not None]
+    assert places == [(1, 2), (0, 4), (0, 2)]
+
+
+def test_steps_alone_choose_calls_of_tensors_without_tokens(pair: Gang) -> None:
+    """The attention mask, [B, 1, 1, all tokens so far]."""
+    hook = {"name": "h", "moduleName": "model.layers.1", "hookType": "forward_pre", "unpackIdx": 1}
+    story = {"name": "r", "mode": "generate", "inputs": {"tokenIds": ROWS}, "maxNewTokens": 4}
+    outcome = pair.run({"hooks": [{**hook, "where": {"steps": [2]}}], "runs": [story]})
+    (activation,) = outcome.result["activations"]
+    assert (activation["shape"], activation["call"]) == ([2, 1, 1, 7], 2)
+    assert outcome.captured(activation["tensor"])[1, 0, 0].tolist() == [True] * 3 + [False] * 2 + [True] * 2

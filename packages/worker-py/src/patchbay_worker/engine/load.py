@@ -18,7 +18,13 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+)
 from transformers.distributed import mixin
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
@@ -27,6 +33,7 @@ from transformers.utils.logging import disable_progress_bar
 from patchbay_worker.engine.config import EngineConfig
 from patchbay_worker.engine.memory import MemoryUse, check_memory, free_the_rest, measure
 from patchbay_worker.engine.pipeline.stage import Stage, check_stages_add_nothing
+from patchbay_worker.engine.pipeline.stage_cache import StageCache
 from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
@@ -79,6 +86,10 @@ class LoadedModel:
         """Calls the model with the keywords it knows; some families derive positions from the mask."""
         return self.model(**{key: value for key, value in inputs.items() if key in self.takes})
 
+    def new_cache(self) -> StageCache | None:
+        """For a generation; None where the model's own is right."""
+        return StageCache(self.model) if self.pipeline is not None else None
+
     def own_parameter(self, name: str) -> nn.Parameter | None:
         """This stage's; None where another has it."""
         found: nn.Parameter | None = dict(self.model.named_parameters()).get(name)
@@ -97,7 +108,7 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     if skeleton is not None:
         _check_plans(config, skeleton, hf_config)
     needed = check_memory(config, world, hf_config, skeleton)
-    model = _read_shard(config, local)
+    model = _read_shard(config, hf_config, local)
     model.eval().requires_grad_(False)
     free_the_rest(model)
     if not _is_distributed(config):
@@ -138,7 +149,19 @@ def _check_plans(config: EngineConfig, skeleton: Any, hf_config: Any) -> None:
         check_fsdp(config.name, skeleton.fsdp_plan, hf_config)
 
 
-def _read_shard(config: EngineConfig, local: bool) -> Any:
+def auto_class(path: str, hf_config: Any) -> Any:
+    """What gives logits for tokens: the kind that the checkpoint was saved as, else the first that there is."""
+    kinds: tuple[Any, ...] = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForImageTextToText)
+    served = [kind for kind in kinds if type(hf_config) in kind._model_mapping]
+    if not served:
+        reason = f"{hf_config.model_type} is neither a causal nor a masked language model, nor one of images and text"
+        raise error("PB_MODEL_LOAD_FAILED", model=path, reason=reason)
+    saved = set(hf_config.architectures or ())
+    named = [kind for kind in served if getattr(kind._model_mapping[type(hf_config)], "__name__", None) in saved]
+    return (named or served)[0]
+
+
+def _read_shard(config: EngineConfig, hf_config: Any, local: bool) -> Any:
     distributed = None
     if _is_distributed(config):
         distributed = DistributedConfig(
@@ -149,14 +172,21 @@ def _read_shard(config: EngineConfig, local: bool) -> Any:
         )
     try:
         with _mesh_of_one_copy(config):
-            return AutoModelForCausalLM.from_pretrained(
+            model, told = auto_class(config.model_path, hf_config).from_pretrained(
                 config.model_path,
                 local_files_only=local,
                 dtype=getattr(torch, config.dtype),
                 distributed_config=distributed,
+                output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError) as failure:
         raise error("PB_MODEL_LOAD_FAILED", model=config.model_path, reason=str(failure)) from failure
+    if told["missing_keys"]:
+        # transformers would draw them at random and say so in a log only.
+        lacking = ", ".join(sorted(told["missing_keys"])[:5])
+        reason = f"the checkpoint lacks {len(told['missing_keys'])} weights of {type(model).__name__}: {lacking}"
+        raise error("PB_MODEL_LOAD_FAILED", model=config.model_path, reason=reason)
+    return model
 
 
 @contextmanager
@@ -208,6 +238,6 @@ def _skeleton(config: EngineConfig, hf_config: Any) -> Any | None:
     if not _is_distributed(config):
         return None
     with torch.device("meta"):
-        skeleton: Any = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager")
+        skeleton: Any = auto_class(config.model_path, hf_config).from_config(hf_config, attn_implementation="eager")
     skeleton.config._experts_implementation = "batched_mm"  # the others route by the values of the scores
     return skeleton.eval()

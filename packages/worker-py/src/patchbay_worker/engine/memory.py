@@ -16,13 +16,13 @@ from typing import Any
 
 import psutil
 import torch
-import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from patchbay_worker.engine.checkpoint_size import StoredTensor, stored_tensors
 from patchbay_worker.engine.config import EngineConfig
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
+from patchbay_worker.sharding.collectives import tell_all
 
 _CGROUP_V2 = Path("/sys/fs/cgroup")
 _CGROUP_V1 = Path("/sys/fs/cgroup/memory")
@@ -47,7 +47,7 @@ def check_memory(config: EngineConfig, world: World, hf_config: Any, skeleton: A
         needed, largest = 0, 0
     else:
         needed, largest = _shard_bytes(tensors, config, world, hf_config, skeleton)
-    told = _everyone(world, [needed, largest, _available(world.device), _place(world.device)])
+    told = tell_all([needed, largest, _available(world.device), _place(world.device)], world.all, world.device)
     for place in dict.fromkeys(entry[3] for entry in told):
         there = [(rank, entry) for rank, entry in enumerate(told) if entry[3] == place]
         # While it loads, a rank also holds the one tensor that it is reading.
@@ -127,15 +127,6 @@ def _is_sharded(name: str, plan: Mapping[str, str]) -> bool:
         if style := plan.get(key):
             return "replicat" not in style and not (name.endswith(".bias") and style.startswith("rowwise"))
     return False
-
-
-def _everyone(world: World, values: list[int]) -> list[list[int]]:
-    if world.all.size == 1:
-        return [values]
-    mine = torch.tensor(values, dtype=torch.int64, device=world.device)
-    parts = [torch.empty_like(mine) for _ in range(world.all.size)]
-    dist.all_gather(parts, mine, group=world.all.group)
-    return [[int(value) for value in part.tolist()] for part in parts]
 
 
 def _place(device: torch.device) -> int:

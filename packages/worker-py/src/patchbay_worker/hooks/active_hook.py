@@ -15,9 +15,9 @@ from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.selection import Selection
 from patchbay_worker.hooks.spec import CompiledHook, batch_dim
 from patchbay_worker.hooks.unpack import PickedLeaf, pick, pick_at
-from patchbay_worker.sharding.checksum import is_replicated
+from patchbay_worker.sharding.checksum import is_replicated, is_same_text
 from patchbay_worker.sharding.collectives import ShardDims
-from patchbay_worker.sharding.layout import Layout, Site
+from patchbay_worker.sharding.layout import ANY, Layout, Site
 
 UNKNOWN = Layout("unknown", reason="this tensor was not there when the model was probed, so its layout is not known")
 REPLICATED = Layout("replicated")
@@ -54,13 +54,16 @@ class ActiveHook:
     def _handle(self, tree: Any) -> Any:
         """The rebuilt tree, or None to leave it as it is."""
         call, self._module_calls = self._module_calls, self._module_calls + 1
-        picked = self._pick(tree)
-        if picked is None:
-            self._missing = "no-tensor"
-            return None
         selection = self.scope.selection(self.hook.spec.where)
         if selection is None:
             self._missing = "nothing-selected"
+            return None
+        picked = self._pick(tree)
+        if not self._copies_agree(picked):
+            self.poison("PB_NOT_SHARDABLE", "the copies hold different tensors there, or some of them none")
+            return None
+        if picked is None:
+            self._missing = "no-tensor"
             return None
         site = self.hook.leaves.get(picked.flat)
         dims = self._dims(picked.tensor, site)
@@ -80,9 +83,17 @@ class ActiveHook:
         return None if edited is part.value else picked.replaced(part.put(edited))
 
     def _pick(self, tree: Any) -> PickedLeaf | None:
-        """A gradient stands where the tensor stood, and may be absent while that was there."""
-        spec, site = self.hook.spec, self.hook.site
-        return pick_at(tree, site.flat) if spec.of_gradients and site is not None else pick(tree, spec.unpack_idx)
+        """A gradient stands where the tensor stood, and may be absent while that was there. So may the attention mask
+        of a copy whose rows need none while others do: leaves are counted as in a pass over all rows.
+        """
+        spec, site, scope = self.hook.spec, self.hook.site, self.scope
+        by_place = spec.of_gradients or (scope.mesh.dp.size > 1 and scope.view.ragged)
+        return pick_at(tree, site.flat) if by_place and site is not None else pick(tree, spec.unpack_idx)
+
+    def _copies_agree(self, picked: PickedLeaf | None) -> bool:
+        """Parts of different tensors would be put together, or end the gang."""
+        what = "" if picked is None else f"{picked.flat} {picked.tensor.dtype} {list(picked.tensor.shape)}"
+        return is_same_text(what, self.scope.mesh.dp, self.scope.view.device)
 
     def poison(self, code: str, reason: str) -> None:
         """Every rank comes to the same verdict, or the root decides for all, so none waits for another."""
@@ -99,9 +110,13 @@ class ActiveHook:
             self.poison("PB_NOT_SHARDABLE", "the ranks hold different gradients of a replicated tensor")
             return None
         rows = spec.dp_dim if spec.dp_dim is not None else batch_dim(site)
-        if rows is None and not is_replicated(tensor, mesh.dp):
-            self.poison("PB_NOT_SHARDABLE", "the copies hold different values and no dim is known to hold the batch")
-            return None
+        if rows is None and mesh.dp.size > 1:
+            # Equal values tell nothing where the dims are not known: the rows of two copies may happen to be equal.
+            known = site is not None and ANY not in site.shape
+            if not (known and is_replicated(tensor, mesh.dp)):
+                reason = "the copies hold different values and no dim is known to hold the batch"
+                self.poison("PB_NOT_SHARDABLE", reason)
+                return None
         return ShardDims(layout.dim, rows if mesh.dp.size > 1 else None)
 
     def capture(self, call: int | None, selection: Selection | None = None, missing: str | None = None) -> Capture:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.hooks.report import HookReport
@@ -82,14 +82,13 @@ class Editor:
         if source is None:
             return value
 
-        def edit(sandbox: EditSandbox, left: float | None) -> Tensor:
-            edited = sandbox.edit(
+        return self._timed(
+            lambda sandbox, left: sandbox.edit(
                 source=source, tensor=value.detach(), current_module=call, graph=graph, timeout_s=left
-            )
-            _check_token_ids(hook, edited)
-            return edited
-
-        return self._timed(edit, value, report)
+            ),
+            value,
+            report,
+        )
 
     def pull_back(self, hook: CompiledHook, gradient: Tensor, graph: int, report: HookReport) -> Tensor:
         """Gradient of an edit's input from that of its output, which has the same shape and dtype."""
@@ -173,14 +172,3 @@ def _typed(failure: Exception) -> PatchbayError:
     if isinstance(failure, PatchbayError):
         return failure
     return error("PB_SANDBOX_FAILED", reason=f"{type(failure).__name__}: {failure}")
-
-
-def _check_token_ids(hook: CompiledHook, edited: Tensor) -> None:
-    """Ids outside of an embedding would raise on every rank in the middle of the model."""
-    module = hook.module
-    if not isinstance(module, nn.Embedding) or hook.spec.hook_type != "forward_pre" or edited.is_floating_point():
-        return
-    lowest, highest = int(edited.min()), int(edited.max())
-    if lowest < 0 or highest >= module.num_embeddings:
-        token = lowest if lowest < 0 else highest
-        raise error("PB_TOKEN_OUT_OF_RANGE", path=hook.spec.path, token=token, size=module.num_embeddings)

@@ -28,7 +28,7 @@ class Part:
         """The whole tensor with this part replaced."""
         if self._grid is None:
             return edited
-        return self._selection.put(self._grid, edited).view(self._whole.shape)
+        return self._selection.put(self._grid, edited).reshape(self._whole.shape)
 
 
 def part_of(tensor: Tensor, dim: int | None, selection: Selection, site: Site | None) -> Part | None:
@@ -39,14 +39,14 @@ def part_of(tensor: Tensor, dim: int | None, selection: Selection, site: Site | 
         how = None
     if how == "flat" and tensor.shape[0] != batch * width:
         how = None
-    if selection.whole:
+    if selection.whole or (how is None and not selection.of_tokens):
         mask = selection.mask if how is not None else None
         if mask is not None and how == "flat":
             mask = mask.flatten()
         return Part(tensor, dim, False, how is not None, mask, tensor, None, selection)
     if how is None:
         return None
-    grid = tensor if how == "rows" else tensor.view(batch, width, *tensor.shape[1:])
+    grid = tensor if how == "rows" else tensor.reshape(batch, width, *tensor.shape[1:])
     if how == "flat" and dim is not None:
         dim += 1
     return Part(selection.take(grid), dim, True, True, selection.mask, tensor, grid, selection)

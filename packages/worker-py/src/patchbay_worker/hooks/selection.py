@@ -27,16 +27,23 @@ class TokenView:
     prompt_lengths: list[int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
+    @property
+    def ragged(self) -> bool:
+        return min(self.prompt_lengths) < max(self.prompt_lengths)
+
 
 @dataclass(frozen=True)
 class Selection:
-    """`rows[i]` is a batch row, `columns[i]` its chosen columns in the call; `whole` needs no copying."""
+    """`rows[i]` is a batch row, `columns[i]` its chosen columns in the call; `whole` needs no copying. Without
+    `of_tokens` a tensor that does not hold tokens is chosen whole.
+    """
 
     view: TokenView
     rows: list[int]
     columns: list[list[int]]
     width: int
     whole: bool
+    of_tokens: bool = False
 
     @cached_property
     def lengths(self) -> list[int]:
@@ -121,6 +128,7 @@ def _bound(position: int, prompt_length: int) -> int:
 
 
 def _chosen_columns(view: TokenView, row: int, positions: tuple[int, ...] | Span | None) -> list[int]:
+    """In the order asked for. A token named twice (-1 and 4 of five) is chosen once, or its gradient would double."""
     count, start, prompt = len(view.tokens[row]), view.start[row], view.prompt_lengths[row]
     if positions is None:
         return list(range(count))
@@ -128,7 +136,7 @@ def _chosen_columns(view: TokenView, row: int, positions: tuple[int, ...] | Span
         first = _bound(positions.start, prompt) if positions.start is not None else 0
         last = _bound(positions.stop, prompt) if positions.stop is not None else start + count
         return list(range(max(first - start, 0), min(last - start, count)))
-    columns = [_bound(position, prompt) - start for position in positions]
+    columns = dict.fromkeys(_bound(position, prompt) - start for position in positions)
     return [column for column in columns if 0 <= column < count]
 
 
@@ -139,10 +147,11 @@ def select(where: Where | None, view: TokenView) -> Selection | None:
         return Selection(view, rows, [list(range(len(tokens))) for tokens in view.tokens], view.width, whole=True)
     if where.steps is not None and view.step not in where.steps:
         return None
-    rows = list(where.rows) if where.rows is not None else list(range(len(view.tokens)))
+    rows = list(dict.fromkeys(where.rows)) if where.rows is not None else list(range(len(view.tokens)))
     chosen = [(row, _chosen_columns(view, row, where.positions)) for row in rows]
     kept = [(row, columns) for row, columns in chosen if columns]
     if not kept:
         return None
     columns = [columns for _, columns in kept]
-    return Selection(view, [row for row, _ in kept], columns, max(map(len, columns)), whole=False)
+    rows = [row for row, _ in kept]
+    return Selection(view, rows, columns, max(map(len, columns)), whole=False, of_tokens=where.of_tokens)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from patchbay_worker.sharding.layout import BATCH, SEQUENCE, TOKENS, Site, SiteKind
 
 Route = Literal["none", "read", "root", "broadcast"]
+EDITING: Final[frozenset[Route]] = frozenset({"root", "broadcast"})
 Save = Literal["pre", "post", "none"]
 HookType = Literal["forward", "forward_pre", "full_backward", "full_backward_pre", "tensor"]
 GRADIENT_TYPES: Final[frozenset[HookType]] = frozenset({"full_backward", "full_backward_pre", "tensor"})
@@ -33,6 +34,11 @@ class Where:
     rows: tuple[int, ...] | None = None
     positions: tuple[int, ...] | Span | None = None
     steps: tuple[int, ...] | None = None
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it chooses tokens of a call; steps alone choose calls."""
+        return self.rows is not None or self.positions is not None
 
 
 @dataclass(frozen=True)

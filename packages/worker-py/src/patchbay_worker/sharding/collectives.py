@@ -142,3 +142,13 @@ def sum_over(value: Tensor, group: HookGroup) -> Tensor:
     if group.size > 1:
         dist.all_reduce(value, group=group.group)
     return value
+
+
+def tell_all(numbers: list[int], group: HookGroup, device: torch.device) -> list[list[int]]:
+    """Every rank's few integers on every rank, in rank order."""
+    if group.size == 1:
+        return [numbers]
+    mine = torch.tensor(numbers, dtype=torch.int64, device=device)
+    parts = [torch.empty_like(mine) for _ in range(group.size)]
+    dist.all_gather(parts, mine, group=group.group)
+    return [[int(value) for value in part.tolist()] for part in parts]

@@ -124,13 +124,16 @@ def test_gradients_go_through_an_edit(gang: Gang, llama: Path, module: str, kind
         bites(want.of_output[name], plain.of_output[name])
 
 
-def test_an_edit_of_chosen_positions_leaves_the_others_gradient(gang: Gang, llama: Path) -> None:
+@pytest.mark.parametrize("where", [{"positions": [2]}, {"positions": [2, -3], "rows": [0, 1, 0]}])
+def test_an_edit_of_chosen_positions_leaves_the_others_gradient(gang: Gang, llama: Path, where: dict[str, Any]) -> None:
+    """A token that is named twice has one gradient."""
+
     def edit(x: Tensor) -> Tensor:
         return torch.cat([x[:, :2], x[:, 2:3] * 3, x[:, 3:]], 1)
 
     module, watched = "model.layers.1.mlp.up_proj", "model.layers.0"
     hooks: list[dict[str, Any]] = [
-        {"name": "e", "moduleName": module, "edit": python("    return inputs * 3"), "where": {"positions": [2]}},
+        {"name": "e", "moduleName": module, "edit": python("    return inputs * 3"), "where": where},
         {"name": "g", "moduleName": watched, "hookType": "full_backward_pre", "where": {"positions": [1, -1]}},
     ]
     outcome = gang.run(backward(*hooks))
@@ -305,6 +308,15 @@ def test_refusals(pair: Gang, document: dict[str, Any], code: str, path: str) ->
     with pytest.raises(PatchbayError) as caught:
         pair.run(document)
     assert (caught.value.code, caught.value.path) == (code, path)
+
+
+@pytest.mark.parametrize("body", ["logits.detach().sum()", "torch.tensor(1.0)", "logits.argmax(-1).float().mean()"])
+def test_a_loss_without_a_gradient_is_refused(pair: Gang, body: str) -> None:
+    """Its gradients would all be zero, as if the model had no influence."""
+    source = f"def loss(logits, save_ctx, modules):\n    return {body}"
+    with pytest.raises(PatchbayError, match="depends on nothing that gradients flow through") as caught:
+        pair.run(backward(loss={"kind": "python", "source": source}))
+    assert caught.value.code == "PB_EDIT_FAILED"
 
 
 FAULTS = [

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from patchbay_worker.errors import PatchbayError
 from support.gang import Gang
+from support.plain_gradients import plain_gradients
 from support.plain_hooks import plain_model
 
 TOKENS = [[5, 9, 31, 4, 17], [7, 3, 100, 8, 50]]
@@ -139,3 +140,25 @@ def test_an_edit_that_fails_at_a_later_step_ends_the_job(gang: Gang) -> None:
         gang.run(document)
     assert caught.value.code == "PB_EDIT_FAILED"
     assert gang.run(training(1, {"kind": "sgd", "lr": 0.1})).result["runs"]["fit"]["losses"]
+
+
+def test_gradients_before_the_first_trained_module_are_seen(gang: Gang, llama: Path) -> None:
+    """The modules need none there; a hook that watches does."""
+    watched = "model.layers.0.mlp"
+    hook = {"name": "g", "moduleName": watched, "hookType": "full_backward_pre"}
+    document = training(2, {"kind": "sgd", "lr": 0.05})
+    outcome = gang.run({**document, "hooks": [HOOK, hook]})
+    found = [entry for entry in outcome.result["activations"] if entry["hook"] == "g"]
+    assert [entry["rows"][0]["step"] for entry in found] == [0, 1]
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Linear(128, 4, bias=False), nn.Linear(4, 128, bias=False))
+
+    def loss(logits: Tensor) -> Tensor:
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), torch.tensor(TOKENS)[:, 1:].flatten())
+
+    edits = [(SITE, "forward", lambda x: x + module(x))]
+    want = plain_gradients(llama, TOKENS, loss, watched=[watched], edits=edits).of_output[watched]
+    assert want.abs().max() > 1e-3
+    torch.testing.assert_close(outcome.tensor(found[0]["tensor"], "gradients.safetensors"), want, atol=2e-5, rtol=0)
+    plain = gang.run(document).result["runs"]["fit"]["losses"]
+    assert outcome.result["runs"]["fit"]["losses"] == plain, "watching changes nothing"

@@ -124,6 +124,16 @@ def test_ragged_rows_equal_each_prompt_alone(gang: Gang, llama: Path) -> None:
         close(outcome.tensor("r/logits")[index, : len(row)], want[0])
 
 
+def test_each_of_ragged_prompts_is_continued_as_it_is_alone(gang: Gang, llama: Path) -> None:
+    """Steps after the prompt attend to no padding, on every stage."""
+    ragged = [[5, 9, 31, 4, 17], [7, 3], [60, 61, 62]]
+    hook = {"name": "h", "moduleName": f"{LATE}.mlp", "edit": MIX, "save": "none"}
+    outcome = gang.run({"hooks": [hook], "runs": [run(mode="generate", inputs={"tokenIds": ragged}, maxNewTokens=5)]})
+    steered = [greedy(llama, row, 5, (f"{LATE}.mlp", "forward", mix)) for row in ragged]
+    assert outcome.result["runs"]["r"]["generatedTokenIds"] == steered
+    assert steered != [greedy(llama, row, 5) for row in ragged]
+
+
 def test_save_ctx_and_modules_are_one_for_all(gang: Gang, llama: Path) -> None:
     """A value of the first layer is used in the last one, in the same run and in the next."""
     hooks = [
@@ -288,3 +298,62 @@ def test_a_dp_dim_that_is_not_the_batch_is_refused(gang: Gang) -> None:
     with pytest.raises(PatchbayError, match="the batch lies along dim 0") as caught:
         gang.run(document)
     assert (caught.value.code, caught.value.path) == ("PB_NOT_SHARDABLE", "hooks[0].dpDim")
+
+
+@pytest.mark.parametrize("leaf", [0, 2, 3])
+def test_leaves_are_counted_as_in_a_pass_over_all_rows(gang: Gang, llama: Path, leaf: int) -> None:
+    """Of two copies one has rows without padding, so no attention mask, and its cos stands one leaf earlier."""
+    ragged = [[5, 9, 31, 4, 17], [60, 61, 62, 63, 64], [7, 3, 100]]
+    hook = {"name": "h", "moduleName": EARLY, "hookType": "forward_pre", "unpackIdx": leaf, "edit": MIX}
+    outcome = gang.run({"hooks": [hook], "runs": [run(inputs={"tokenIds": ragged})]})
+    for index, row in enumerate(ragged):
+        alone = leaf if leaf == 0 else leaf - 1  # there is no mask for a row by itself
+        want = plain_logits(llama, [row], (EARLY, "forward_pre", mix, alone))
+        close(outcome.tensor("r/logits")[index, : len(row)], want[0])
+        assert (want - plain_logits(llama, [row])).abs().max() > 1e-3
+
+
+def test_a_mask_that_only_some_copies_have_is_refused_by_all(gang: Gang) -> None:
+    """Row by row it stays with its copy, but a hook would see it whole."""
+    ragged = [[5, 9, 31, 4, 17], [60, 61, 62, 63, 64], [7, 3, 100]]
+    hook = {"name": "h", "moduleName": EARLY, "hookType": "forward_pre", "unpackIdx": 1}
+    document = {"hooks": [hook], "runs": [run(inputs={"tokenIds": ragged})]}
+    if gang.mesh["dp"] == 1:
+        assert gang.run(document).captured(f"r/h/{EARLY}/0").shape == (3, 1, 5, 5)
+        return
+    with pytest.raises(PatchbayError) as caught:
+        gang.run(document)
+    assert (caught.value.code, caught.value.path) == ("PB_NOT_SHARDABLE", "hooks[0]")
+    assert gang.run({"runs": [run()]}).result["runs"]["r"]["topK"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "plain"),
+    [
+        ({"kind": "logitDiff", "position": -1, "target": 11, "foil": 90}, lambda x: x[0, -1, 11] - x[0, -1, 90]),
+        ({"kind": "sumLogits"}, lambda x: x.sum()),
+        ({"kind": "nextToken"}, lambda x: functional.cross_entropy(x[0, :-1], torch.tensor(ROWS[0][1:]))),
+    ],
+)
+def test_a_single_row_has_its_gradients_on_copies_without_any(
+    gang: Gang, llama: Path, loss: dict[str, Any], plain: Any
+) -> None:
+    hook = {"name": "g", "moduleName": EARLY, "hookType": "full_backward_pre"}
+    edit = {"name": "e", "moduleName": f"{LATE}.mlp", "edit": MIX, "save": "none"}
+    outcome = gang.run(
+        {"hooks": [hook, edit], "runs": [run(mode="backward", inputs={"tokenIds": ROWS[:1]}, loss=loss)]}
+    )
+    want = plain_gradients(llama, ROWS[:1], plain, watched=[EARLY], edits=[(f"{LATE}.mlp", "forward", mix)])
+    gradient = outcome.tensor(f"r/g/{EARLY}/0", "gradients.safetensors")
+    close(gradient, want.of_output[EARLY])
+    assert gradient.abs().max() > 1e-3
+    assert outcome.result["runs"]["r"]["loss"] == pytest.approx(want.loss, abs=1e-3)
+
+
+def test_ids_that_one_copy_alone_makes_wrong_end_the_job(gang: Gang) -> None:
+    body = "    inputs[-1] = 500\n    return inputs"
+    hook = {"name": "h", "moduleName": "model.embed_tokens", "hookType": "forward_pre", "edit": python(body)}
+    with pytest.raises(PatchbayError) as caught:
+        gang.run({"hooks": [hook], "runs": [run()]})
+    assert caught.value.code == "PB_TOKEN_OUT_OF_RANGE"
+    assert gang.run({"runs": [run()]}).result["runs"]["r"]["topK"]

@@ -137,3 +137,15 @@ def test_what_an_edit_may_not_return(pair: Gang, body: str, code: str, mode: str
     assert caught.value.code.startswith(code)
     assert caught.value.message
     assert pair.run({"runs": [RUN]}).result["warnings"] == []
+
+
+@pytest.mark.parametrize("module", ["model", "model.embed_tokens"])
+@pytest.mark.parametrize("token", [128, -1])
+def test_ids_that_no_embedding_has_end_the_job(gang: Gang, module: str, token: int) -> None:
+    """Above the embedding too: there the model would raise on every rank, and the gang be lost."""
+    document = {"hooks": [hook(module, f"    return inputs * 0 + {token}", hookType="forward_pre")], "runs": [RUN]}
+    with pytest.raises(PatchbayError) as caught:
+        gang.run(document)
+    assert (caught.value.code, caught.value.path) == ("PB_TOKEN_OUT_OF_RANGE", "hooks[0]")
+    assert str(token) in caught.value.message
+    assert gang.run({"runs": [RUN]}).result["runs"]["r"]

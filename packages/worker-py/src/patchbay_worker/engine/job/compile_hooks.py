@@ -98,7 +98,7 @@ def _on_module(spec: HookSpec, name: str, loaded: LoadedModel, mesh: Mesh) -> Co
         reason = site.layout.reason or f"its layout is {site.layout.kind}"
         _refuse_ambiguous(spec, site, mesh.tp)
         raise error("PB_NOT_SHARDABLE", path=f"{spec.path}.moduleName", module=name, reason=reason)
-    if spec.where is not None and (spec.where.rows or spec.where.positions) and token_dims(site) is None:
+    if spec.where is not None and spec.where.of_tokens and token_dims(site) is None:
         shape = (
             f"its shape is {list(site.shape)}" if site is not None else "it was not called when the model was probed"
         )

@@ -88,6 +88,9 @@ def _compile_run(
     warnings: list[str],
 ) -> CompiledRun:
     batch = read_inputs(run, loaded.tokenizer, limits, fetch, warnings)
+    if run.sampling is not None and not loaded.model.can_generate():
+        what = f"generation by {loaded.config.model_type}, which reads its tokens in both directions"
+        raise error("PB_NOT_SUPPORTED", path=f"{run.path}.mode", what=what)
     if run.sampling is not None and batch.ragged:
         _check_ragged_generation(run, batch, loaded, run.sampling.max_new_tokens)
     enabled = _enabled(run, hooks)

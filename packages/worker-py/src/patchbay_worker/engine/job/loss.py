@@ -41,7 +41,9 @@ class Loss:
             return total / sum(length - 1 for length in whole.lengths)
         if self.columns is None:
             return (values * mask[..., None]).sum()
-        columns = torch.tensor(self.columns[share.start : share.start + real], device=values.device)
+        # A copy may have none of the rows, and an empty list alone would be one of floats.
+        chosen_columns = self.columns[share.start : share.start + real]
+        columns = torch.tensor(chosen_columns, dtype=torch.int64, device=values.device)
         chosen = values[torch.arange(real, device=values.device), columns]
         if self.kind == "sumLogits":
             return chosen.sum()

@@ -15,6 +15,7 @@ from patchbay_worker.engine.job.job_spec import ParameterRequest
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.hooks.capture import ACTIVATIONS, GRADIENTS, Capture
+from patchbay_worker.hooks.spec import EDITING
 from patchbay_worker.sandbox.collect import SandboxResult
 
 OUTPUTS = "outputs.safetensors"
@@ -36,6 +37,7 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
     captures = [capture for run in parts.runs for capture in run.captures]
     sandbox = parts.sandbox
     runs = {run.run.request.name: _run_result(run, texts, outputs) for run in parts.runs}
+    from_sandbox = sandbox.warnings if sandbox is not None else []
     result = {
         "runs": runs,
         "activations": [capture.to_json() for capture in captures],
@@ -44,12 +46,7 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
         "hooks": [report for run in parts.runs for report in run.reports],
         "timings": {name: round(value, 3) for name, value in parts.timings.items()},
         "fingerprint": fingerprint,
-        "warnings": [
-            *parts.warnings,
-            *_not_finite(parts),
-            *_without_top(runs),
-            *(sandbox.warnings if sandbox is not None else []),
-        ],
+        "warnings": [*parts.warnings, *_idle(parts), *_not_finite(parts), *_without_top(runs), *from_sandbox],
     }
     files = {
         OUTPUTS: outputs,
@@ -64,6 +61,16 @@ def assemble(parts: JobParts, fingerprint: dict[str, Any], texts: TokenTexts) ->
         files={name: tensors for name, tensors in files.items() if tensors},
         logs=sandbox.logs if sandbox is not None else "",
     )
+
+
+def _idle(parts: JobParts) -> list[str]:
+    """An edit that no call came to has changed nothing, and nothing else in the result would say so."""
+    return [
+        f"{report['hook']} at {report['module']} in run {report['run']}: the edit was never called"
+        for run in parts.runs
+        for report in run.reports
+        if report["calls"] == 0 and report["route"] in EDITING
+    ]
 
 
 def _not_finite(parts: JobParts) -> list[str]:

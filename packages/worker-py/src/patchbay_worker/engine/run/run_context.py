@@ -26,6 +26,7 @@ from patchbay_worker.hooks.attach import Active, attached
 from patchbay_worker.hooks.capture import CaptureLog
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.scope import Rows, RunScope
+from patchbay_worker.hooks.token_guard import guarded_ids
 from patchbay_worker.sharding.fsdp import free_weights
 
 Emit = Callable[[dict[str, Any]], None]
@@ -87,7 +88,12 @@ def with_hooks(
     own = [hook for hook in run.hooks if hook.stage == job.world.stage]
     started = time.perf_counter()
     try:
-        with torch.set_grad_enabled(differentiated), attached(own, scope) as active, job.brake.applied(job.must_stop):
+        with (
+            torch.set_grad_enabled(differentiated),
+            attached(own, scope) as active,
+            guarded_ids(job.loaded.model, own, scope),
+            job.brake.applied(job.must_stop),
+        ):
             body(scope, output)
     finally:
         captures.finish()

@@ -14,7 +14,7 @@ from patchbay_worker.engine.job.job_spec import Sampling
 from patchbay_worker.engine.run.run_context import JobRun, with_hooks
 from patchbay_worker.engine.run.run_forward import all_rows, prompt_view
 from patchbay_worker.engine.run.run_output import RunOutput
-from patchbay_worker.engine.run.sampling import NotFinite, Sampler
+from patchbay_worker.engine.run.sampling import Sampler
 from patchbay_worker.errors import error
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.selection import TokenView
@@ -71,6 +71,7 @@ class Generation:
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
+            past_key_values=self.job.loaded.new_cache(),
             use_cache=True,
         )
         rows = torch.arange(len(batch.tokens), device=self.lengths.device)
@@ -98,8 +99,8 @@ class Generation:
         logits = all_rows(self.job, self.run, own_logits)
         message = []
         if logits is not None:
-            tokens = self._draw(logits, step)
-            message = [STOP if self.job.must_stop() else 0, *tokens]
+            chosen = self._choose_on_root(logits, step)
+            message = [STOP if self.job.must_stop() else 0, *chosen]
         flag, *tokens = world.agree(message, count=1 + len(self.done))
         if flag == STOP:
             return None
@@ -113,14 +114,13 @@ class Generation:
             self.done[row] = tokens[row] in self.ends
         return tokens
 
-    def _draw(self, logits: Tensor, step: int) -> list[int]:
-        """Root only. Nothing is raised here, where the other ranks wait: logits without a token end the job."""
-        try:
-            return self.sampler.next_tokens(logits)
-        except NotFinite as problem:
-            run = self.run.request.name
-            self.job.editor.poison(error("PB_LOGITS_NOT_FINITE", row=problem.row, run=run, step=step - 1))
-            return [0] * len(self.done)
+    def _choose_on_root(self, logits: Tensor, step: int) -> list[int]:
+        """A row that no token can be chosen from ends the job where the ranks agree, and gets any token until then."""
+        broken = [row for row in self.sampler.rows_without(logits) if not self.done[row]]
+        if broken:
+            run, rows = self.run.request.name, ", ".join(map(str, broken))
+            self.job.editor.poison(error("PB_LOGITS_NOT_FINITE", run=run, rows=rows, step=step - 1))
+        return self.sampler.next_tokens(logits)
 
     def _remember(self, logits: Tensor) -> None:
         if self.next_logits is None:

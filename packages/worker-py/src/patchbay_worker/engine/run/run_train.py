@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Final
 
 from patchbay_worker.engine.config import Checkpoint
@@ -16,7 +17,7 @@ from patchbay_worker.engine.job.compile_job import CompiledRun
 from patchbay_worker.engine.job.job_spec import Train
 from patchbay_worker.engine.job.loss import Loss
 from patchbay_worker.engine.run.checkpoints import keep_checkpoint, load_checkpoint
-from patchbay_worker.engine.run.run_backward import differentiate
+from patchbay_worker.engine.run.run_backward import differentiable_embedding, differentiate
 from patchbay_worker.engine.run.run_context import JobRun, with_hooks
 from patchbay_worker.engine.run.run_output import RunOutput
 from patchbay_worker.hooks.editor import HomeSandbox
@@ -28,7 +29,7 @@ PROGRESS_S: Final = 0.1
 def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOutput:
     progress = _Progress(job, run.request.name, train.steps)
 
-    def body(scope: RunScope, output: RunOutput) -> None:
+    def train_modules(scope: RunScope, output: RunOutput) -> None:
         output.losses = []
         saved = job.resume.get(run.request.name)
         if job.world.is_root:
@@ -43,6 +44,12 @@ def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOut
                 output.losses.append(value)
                 progress.tell(output.losses)
                 keep_checkpoint(job, run.request.name, train, output.losses)
+
+    def body(scope: RunScope, output: RunOutput) -> None:
+        # Modules need no gradient of what comes before them; hooks of gradients may.
+        watched = any(hook.spec.of_gradients for hook in run.hooks)
+        with differentiable_embedding(job.loaded.model) if watched else nullcontext():
+            train_modules(scope, output)
 
     return with_hooks(job, run, body, differentiated=True)
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from patchbay_worker.engine.job.job_spec import Sampling
-
-
-class NotFinite(Exception):
-    """The logits of `row` give no token."""
-
-    def __init__(self, row: int) -> None:
-        super().__init__(f"row {row}")
-        self.row = row
 
 
 class Sampler:
@@ -23,23 +17,26 @@ class Sampler:
         self._sampling = sampling
         self._generator = torch.Generator().manual_seed(seed)
 
+    def rows_without(self, logits: Tensor) -> list[int]:
+        """Rows of [B, V] that no token can be chosen from: NaN, -infinity alone, or +infinity where one is drawn."""
+        greedy = self._sampling.temperature == 0
+        highest = self._scaled(logits).amax(-1).tolist()
+        return [row for row, value in enumerate(highest) if not (math.isfinite(value) or (greedy and value > 0))]
+
     def next_tokens(self, logits: Tensor) -> list[int]:
-        """[B, V] -> one token per row. Raises NotFinite where there is none: argmax would take the first NaN."""
+        """[B, V] -> one token per row; any where there is none to choose."""
         if self._sampling.temperature == 0:
-            _check(logits.isnan())
             return [int(token) for token in logits.argmax(-1).tolist()]
-        probabilities = torch.softmax(logits.float().cpu() / self._sampling.temperature, dim=-1)
-        _check(probabilities.isnan())  # also of a logit that is infinite
+        scaled = self._scaled(logits)
+        scaled[self.rows_without(logits)] = 0.0
+        probabilities = torch.softmax(scaled, dim=-1)
         if self._sampling.top_p < 1:
             probabilities = _nucleus(probabilities, self._sampling.top_p)
         drawn = torch.multinomial(probabilities, 1, generator=self._generator)
         return [int(token) for token in drawn.squeeze(-1).tolist()]
 
-
-def _check(wrong: Tensor) -> None:
-    rows = wrong.any(-1).nonzero()
-    if len(rows):
-        raise NotFinite(int(rows[0]))
+    def _scaled(self, logits: Tensor) -> Tensor:
+        return logits.float().cpu() / (self._sampling.temperature or 1.0)
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:

@@ -59,6 +59,9 @@ def run_loss(function: Callable[..., Any], logits: Tensor, save_ctx: object, mod
         result = _plain(function(logits, save_ctx, modules))
     if result.numel() != 1 or not result.is_floating_point():
         raise Refusal("shape", expected=[], actual=list(result.shape)[:SHOWN_DIMS])
+    if not result.requires_grad:
+        text = "the loss depends on nothing that gradients flow through (detach(), no_grad(), argmax, a plain number?)"
+        raise Refusal("failed", type="NoGradient", text=text, traceback="", line=None)
     return result.reshape(()).to(logits.dtype)
 
 
