@@ -80,9 +80,11 @@ class ActiveHook:
         return None if edited is part.value else picked.replaced(part.put(edited))
 
     def _pick(self, tree: Any) -> PickedLeaf | None:
-        """A gradient stands where the tensor stood, and may be absent while that was there."""
-        spec, site = self.hook.spec, self.hook.site
-        return pick_at(tree, site.flat) if spec.of_gradients and site is not None else pick(tree, spec.unpack_idx)
+        """By its place in the container: `unpackIdx` means the same tensor whether or not an optional one before it (the
+        mask of ragged rows) is there, and a gradient stands where the tensor stood.
+        """
+        site = self.hook.site
+        return pick_at(tree, site.flat) if site is not None else pick(tree, self.hook.spec.unpack_idx)
 
     def poison(self, code: str, reason: str) -> None:
         """Every rank comes to the same verdict, or the root decides for all, so none waits for another."""
