@@ -167,7 +167,7 @@ return inputs`;
     const leaf = async (index: number, text = TWO.text): Promise<Tensor> =>
       (await run({ hooks: at(index)!, runs: [{ inputs: { text } }] })).activations()[0]!.tensor();
     assert.deepEqual((await leaf(0)).shape, [2, 5, 128]);
-    const cosine = await leaf(2); // a mask stands before it where rows are padded, and nothing where they are not
+    const cosine = await leaf(3); // a mask stands before it where rows are padded, and nothing where they are not
     assert.equal(cosine.shape.at(-1), 16);
     assert.ok(
       cosine
@@ -176,7 +176,7 @@ return inputs`;
         .every((value) => value === 1),
       'of position 0',
     );
-    const padded = await leaf(2, ['The capital of France is', 'The capital']);
+    const padded = await leaf(3, ['The capital of France is', 'The capital']);
     assert.deepEqual(padded.toFloat32(), cosine.toFloat32(), 'the same tensor in every batch');
     await refused('PB_UNPACK_INDEX', { hooks: at(40)!, runs: [{ inputs: TWO }] });
   });

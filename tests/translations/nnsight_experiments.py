@@ -67,7 +67,15 @@ def experiments(path: str) -> dict[str, Tensor]:
     return found
 
 
-def silently_wrong(path: str, gpt2: str) -> dict[str, Any]:
+def padded_gpt2(path: str) -> dict[str, Tensor]:
+    """Learned positions: padding that counts as tokens shows at once."""
+    nn, _, _ = load(path)
+    with nn.trace(["w5 w9 w31 w4 w17", "w7 w3"]):
+        batch = nn.lm_head.output.save()
+    return {"gpt2/0": batch[0], "gpt2/1": batch[1, -2:]}
+
+
+def silently_wrong(path: str) -> dict[str, Any]:
     nn, model, tokenizer = load(path)
     with nn.trace([FRANCE, ITALY]):
         nn.model.layers[2].output[0] += 1  # steered, as code for older releases of transformers writes it
@@ -78,18 +86,13 @@ def silently_wrong(path: str, gpt2: str) -> dict[str, Any]:
     with nn.trace(FRANCE):
         saved = nn.model.layers[1].output.save()
         nn.model.layers[1].output[:] = 0
-    nn, model, tokenizer = load(gpt2)
-    long, short = "w5 w9 w31 w4 w17", "w7 w3"
-    with nn.trace([long, short]):
-        batch = nn.lm_head.output.save()
-    padding = float((batch[1, -1] - alone(model, tokenizer, short)[-1]).abs().max())
-    return {"firstOutputRows": rows, "paddedGpt2": padding, "savedThenZeroed": float(saved.abs().max())}
+    return {"firstOutputRows": rows, "savedThenZeroed": float(saved.abs().max())}
 
 
 def main() -> None:
-    found = experiments(sys.argv[1])
+    found = experiments(sys.argv[1]) | padded_gpt2(sys.argv[2])
     save_file({name: value.detach().contiguous() for name, value in found.items()}, sys.argv[3])
-    print(json.dumps(silently_wrong(sys.argv[1], sys.argv[2])))
+    print(json.dumps(silently_wrong(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -115,16 +115,16 @@ def test_a_capture_that_never_came_says_why(pair: Gang) -> None:
 
 
 def test_other_leaves_of_kwargs(pair: Gang, llama: Path) -> None:
-    """Attention is called by keywords only; leaf 2 is the cosine of its positions, with a mask before it (padded
-    batches) and without one: plain torch finds it one place earlier there.
+    """Attention is called by keywords only; leaf 3 is the cosine of its positions, behind a mask (padded batches) or
+    without one: plain torch finds it one place earlier there.
     """
-    hook = {"name": "h", "moduleName": "model.layers.1.self_attn", "hookType": "forward_pre", "unpackIdx": 2}
+    hook = {"name": "h", "moduleName": "model.layers.1.self_attn", "hookType": "forward_pre", "unpackIdx": 3}
     document = {
         "hooks": [{**hook, "edit": python("    return inputs * 0.5")}],
         "runs": [{"name": "r", "inputs": {"tokenIds": A}, **LOGITS}],
     }
     outcome = pair.run(document)
-    want = plain_logits(llama, A, ("model.layers.1.self_attn", "forward_pre", lambda value: value * 0.5, 1))
+    want = plain_logits(llama, A, ("model.layers.1.self_attn", "forward_pre", lambda value: value * 0.5, 2))
     assert (want - plain_logits(llama, A)).abs().max() > 1e-3
     torch.testing.assert_close(outcome.tensor("r/logits"), want, atol=2e-5, rtol=0)
 

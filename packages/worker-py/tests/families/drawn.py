@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from families.draw import WATCH, Drawn, Json, drawn_jobs
-from families.plain_job import Plain, PlainRun, slots
+from families.plain_job import Plain, PlainRun
 from support.gang import Gang, Outcome
 
 FLOAT32: Final = 2e-5  # of the largest expected value, at least of 1: only the order of sums differs
@@ -80,7 +80,7 @@ def check_job(gang: Gang, path: Path, job: Drawn, dtype: str, tally: Tally) -> N
     if exact is None and all(hook.get("unpackIdx", 0) == 0 for hook in job.hooks):
         _alone(model, job, outcome)
     tally.jobs += 1
-    _count(job, outcome, tally)
+    _count(job, outcome, want, tally)
 
 
 def _effective(job: Drawn, want: Plain, unedited: Plain) -> bool:
@@ -160,7 +160,7 @@ def _alone(model: Any, job: Drawn, outcome: Outcome) -> None:
         compare(outcome.tensor("r/logits")[row, : len(prompt)], want.logits[0], None, f"logits of prompt {row} alone")
 
 
-def _count(job: Drawn, outcome: Outcome, tally: Tally) -> None:
+def _count(job: Drawn, outcome: Outcome, want: Plain, tally: Tally) -> None:
     for hook in job.hooks:
         report = outcome.report(hook["name"])
         tally.hooks[hook["hookType"]] += 1
@@ -168,9 +168,7 @@ def _count(job: Drawn, outcome: Outcome, tally: Tally) -> None:
         tally.hooks["edited"] += "edit" in hook
         tally.hooks["where"] += "where" in hook
         tally.hooks["later leaf"] += hook.get("unpackIdx", 0) > 0
-        chosen = slots(hook.get("where"), job.prompts)
-        if chosen is not None and report["calls"]:
-            calls = report["calls"]
-            assert report["rowsTouched"] == len(chosen) * calls * ("edit" in hook) or "edit" not in hook, hook
+        if "where" in hook and "edit" in hook:
+            assert report["rowsTouched"] == want.touched[hook["name"]], hook
     tally.hooks["ragged"] += job.ragged
     tally.hooks["backward"] += job.run.get("mode") == "backward"

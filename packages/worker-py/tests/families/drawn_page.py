@@ -1,4 +1,4 @@
-"""docs/drawn-jobs.md: jobs drawn at random, by architecture, mesh and number type. A run of some meshes replaces their
+"""docs/drawn-jobs.md: jobs drawn at random, by architecture, mesh and number type. A run of some of them replaces their
 rows and leaves the others. Not here: what a row counts (drawn.py).
 """
 
@@ -63,9 +63,9 @@ def row(family: str, mesh: str, dtype: str, tally: Tally) -> str:
     return f"{key(family, mesh, dtype)}{' | '.join(cells)} |"
 
 
-def rows(gang: Gang, mesh: str, folder: Path, count: int) -> Iterable[str]:
+def rows(gang: Gang, mesh: str, families: Iterable[str], folder: Path, count: int) -> Iterable[str]:
     """Of one mesh; what the mesh refuses as a whole stands in docs/models.md."""
-    for family in FAMILIES:
+    for family in families:
         path = make_checkpoint(folder / family.replace(" ", "_"), family)
         for dtype in DTYPES[: 1 if family in EXPERTS else None]:
             try:
@@ -79,13 +79,16 @@ def rows(gang: Gang, mesh: str, folder: Path, count: int) -> Iterable[str]:
             yield text
 
 
-def write(folder: Path, meshes: Iterable[str], count: int) -> None:
-    lines = DRAWN.read_text(encoding="utf-8").splitlines() if DRAWN.exists() else []
-    kept = {line: None for line in lines if line.startswith("| ") and line.split(" | ")[1] in MESHES}
+def write(folder: Path, meshes: Iterable[str], families: Iterable[str], count: int) -> None:
     for mesh in meshes:
-        kept = {line: None for line in kept if line.split(" | ")[1] != mesh}
         with Gang(**MESHES[mesh]) as gang:
-            kept |= dict.fromkeys(rows(gang, mesh, folder / mesh, count))
+            for text in rows(gang, mesh, families, folder / mesh, count):
+                _replace(text)
+
+
+def _replace(text: str) -> None:
+    """Row by row, so that a run that is broken off has not been for nothing."""
+    before = DRAWN.read_text(encoding="utf-8").splitlines() if DRAWN.exists() else []
     order = [key(family, mesh, dtype) for family in FAMILIES for mesh in MESHES for dtype in DTYPES]
-    table = sorted(kept, key=lambda line: next(index for index, each in enumerate(order) if line.startswith(each)))
-    DRAWN.write_text(HEAD + "\n".join(table) + "\n", encoding="utf-8")
+    found = {each: line for line in [*before, text] for each in order if line.startswith(each)}
+    DRAWN.write_text(HEAD + "\n".join(found[each] for each in order if each in found) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ code with the product: it pads, chooses tokens, unpacks, edits and differentiate
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Plain:
 
     logits: Tensor
     seen: dict[str, list[Tensor]] = field(default_factory=dict)
+    touched: Counter[str] = field(default_factory=Counter)  # of the chosen tokens of a hook with `where`
 
 
 def slots(where: Json | None, prompts: list[list[int]]) -> Slots | None:
@@ -92,6 +94,7 @@ class PlainRun:
         self.prompts = job.prompts
         self.width = max(map(len, self.prompts))
         self.seen: dict[str, list[Tensor]] = {}
+        self.touched: Counter[str] = Counter()
         self.places = {  # found before any hook is on
             hook["name"]: tensor_places(model, hook["moduleName"], hook["hookType"])[hook["unpackIdx"]]
             for hook in job.hooks
@@ -114,7 +117,7 @@ class PlainRun:
             logits: Tensor = self.model(**inputs, use_cache=False).logits
             if backward:
                 torch.autograd.backward(self._loss(logits.float(), self.job.run["loss"]))
-        return Plain(logits.detach(), self.seen)
+        return Plain(logits.detach(), self.seen, self.touched)
 
     def _clean(self) -> None:
         for parameter in self.model.parameters():
@@ -173,6 +176,8 @@ class PlainRun:
             before = grid if at is None else grid[at]
             after = before if edit is None else edit(before)
             kept = after if hook.get("save") == "post" else before
+            if at is not None:
+                self.touched[hook["name"]] += int((before != after).flatten(1).any(-1).sum())
             self.seen.setdefault(hook["name"], []).append(kept.detach().clone())
             if edit is None:
                 return value

@@ -92,8 +92,6 @@ def edit(current_module, inputs, save_ctx, modules):
     assert abs(difference) > 1e-2
     # Midpoints of a smooth path: the error falls with the square of the number of steps.
     assert total == pytest.approx(difference, rel=5e-3, abs=5e-3)
-    coarse = float((gradients[POINTS // 16 :: POINTS // 8].mean(0) * (stop - start)).sum())
-    print("IG", on.mesh, total, difference, coarse)
 
 
 def direction() -> torch.Tensor:

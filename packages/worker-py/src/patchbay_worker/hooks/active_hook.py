@@ -80,8 +80,8 @@ class ActiveHook:
         return None if edited is part.value else picked.replaced(part.put(edited))
 
     def _pick(self, tree: Any) -> PickedLeaf | None:
-        """By its place in the container: `unpackIdx` means the same tensor whether or not an optional one before it (the
-        mask of ragged rows) is there, and a gradient stands where the tensor stood.
+        """By its place in the container: `unpackIdx` means the same tensor whether or not an optional one before it is
+        there (the mask of ragged rows), and a gradient stands where the tensor stood.
         """
         site = self.hook.site
         return pick_at(tree, site.flat) if site is not None else pick(tree, self.hook.spec.unpack_idx)
