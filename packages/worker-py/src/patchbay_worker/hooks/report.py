@@ -29,7 +29,7 @@ class HookReport:
     _change: float = 0.0
 
     def compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
-        """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; other dims belong to a row's vector,
+        """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector,
         which is the last dim alone where no tokens are known.
         """
         if after is before:
