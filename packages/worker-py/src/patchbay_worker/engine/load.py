@@ -27,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 from patchbay_worker.engine.config import EngineConfig
 from patchbay_worker.engine.memory import MemoryUse, check_memory, free_the_rest, measure
 from patchbay_worker.engine.pipeline.stage import Stage, check_stages_add_nothing
+from patchbay_worker.engine.pipeline.stage_cache import StageCache
 from patchbay_worker.engine.sites import find_sites
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import error
@@ -78,6 +79,14 @@ class LoadedModel:
     def forward(self, **inputs: Any) -> Any:
         """Calls the model with the keywords it knows; some families derive positions from the mask."""
         return self.model(**{key: value for key, value in inputs.items() if key in self.takes})
+
+    def new_cache(self) -> StageCache | None:
+        """For one generation; None where the model makes its own."""
+        stage = self.pipeline
+        if stage is None:
+            return None
+        count = self.text_config.num_hidden_layers
+        return StageCache(self.config, range(*stage.layer_range_for_rank(stage.pp_rank, count)))
 
     def own_parameter(self, name: str) -> nn.Parameter | None:
         """This stage's; None where another has it."""

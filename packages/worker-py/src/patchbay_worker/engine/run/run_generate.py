@@ -70,6 +70,7 @@ class Generation:
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
+            past_key_values=self.job.loaded.new_cache(),
             use_cache=True,
         )
         rows = torch.arange(len(batch.tokens), device=self.lengths.device)
