@@ -177,7 +177,7 @@ class PlainRun:
             after = before if edit is None else edit(before)
             kept = after if hook.get("save") == "post" else before
             if at is not None:
-                self.touched[hook["name"]] += int((before != after).flatten(1).any(-1).sum())
+                self.touched[hook["name"]] += int((before != after).reshape(len(before), -1).any(-1).sum())
             self.seen.setdefault(hook["name"], []).append(kept.detach().clone())
             if edit is None:
                 return value
