@@ -52,6 +52,7 @@ describe('semantics of hooks', () => {
         { name: 'tensor', moduleName: `${GATE}.weight`, hookType: 'tensor' },
       ],
       runs: [{ name: 'r', mode: 'backward', inputs: TWO, loss: LOSS }],
+      return: { parameters: [`${GATE}.weight`] },
     });
     const shapes = Object.fromEntries(result.activations().map((entry) => [entry.hook, entry.tensor().shape]));
     assert.deepEqual(shapes, {
@@ -61,6 +62,37 @@ describe('semantics of hooks', () => {
       full_backward_pre: [2, 5, 512],
       tensor: [512, 128],
     });
+    // y = x Wᵀ, so dx = dy W and dW = dyᵀ x: each hook has to have seen its own one of the five.
+    const of = (hook: string): Float32Array => result.activations({ hook })[0]!.tensor().toFloat32();
+    const [y, x, dx, dy, dw] = ['forward', 'forward_pre', 'full_backward', 'full_backward_pre', 'tensor'].map(of);
+    const w = (await result.tensor('parameters.safetensors', `${GATE}.weight`)).toFloat32();
+    const dot = (length: number, term: (k: number) => number): number =>
+      Array.from({ length }, (_, k) => term(k)).reduce((sum, value) => sum + value, 0);
+    const near = (got: number, want: number, what: string): void => {
+      assert.ok(Math.abs(got - want) <= TOLERANCE * Math.max(10, Math.abs(want)), `${what}: ${got} for ${want}`);
+    };
+    for (const [row, column, neuron] of [
+      [9, 0, 0],
+      [4, 77, 300],
+      [9, 127, 511],
+    ] as const) {
+      near(
+        y![row * 512 + neuron]!,
+        dot(128, (k) => x![row * 128 + k]! * w[neuron * 128 + k]!),
+        'y',
+      );
+      near(
+        dx![row * 128 + column]!,
+        dot(512, (k) => dy![row * 512 + k]! * w[k * 128 + column]!),
+        'dx',
+      );
+      near(
+        dw![neuron * 128 + column]!,
+        dot(10, (k) => dy![k * 512 + neuron]! * x![k * 128 + column]!),
+        'dW',
+      );
+    }
+    for (const values of [y, x, dx, dy, dw]) assert.ok(values!.some((value) => Math.abs(value) > EFFECT));
   });
 
   it('C2 forward edits outputs, forward_pre arguments and keyword arguments', async () => {
@@ -82,9 +114,19 @@ describe('semantics of hooks', () => {
       return (await run({ hooks: [...hooks, watch], runs })).activations({ hook: 'g' })[0]!.tensor();
     };
     const plain = await upstream([]);
-    for (const hookType of ['full_backward_pre', 'full_backward'] as const) {
-      const doubled = await upstream([{ name: 'e', moduleName: GATE, hookType, edit: edit('return inputs * 2') }]);
-      assert.ok(maxDifference(doubled, plain) > EFFECT, hookType);
+    const edited = (hookType: 'full_backward_pre' | 'full_backward', factor: number): Promise<Tensor> =>
+      upstream([{ name: 'e', moduleName: GATE, hookType, edit: edit(`return inputs * ${factor}`) }]);
+    const [before, behind, none] = [
+      await edited('full_backward_pre', 2),
+      await edited('full_backward', 2),
+      await edited('full_backward', 0),
+    ];
+    assert.ok(maxDifference(before, plain) > EFFECT);
+    assert.ok(maxDifference(before, behind) <= TOLERANCE, 'a linear map doubles what comes in and what goes out alike');
+    const values = [none, plain, behind].map((tensor) => tensor.toFloat32());
+    for (const index of [0, 1000, 1279]) {
+      const [without, once, twice] = values.map((each) => each[index]!);
+      assert.ok(Math.abs(twice! - once! - (once! - without!)) <= TOLERANCE * 10, 'its share, once more');
     }
   });
 
@@ -122,10 +164,20 @@ return inputs`;
     const at = (unpackIdx: number): JobSpec['hooks'] => [
       { moduleName: 'model.layers.1.self_attn', hookType: 'forward_pre', unpackIdx },
     ];
-    const shape = async (index: number): Promise<readonly number[]> =>
-      (await run({ hooks: at(index)!, runs: [{ inputs: TWO }] })).activations()[0]!.shape!;
-    assert.deepEqual(await shape(0), [2, 5, 128]);
-    assert.deepEqual((await shape(2)).at(-1), 16, 'the cosine of the positions');
+    const leaf = async (index: number, text = TWO.text): Promise<Tensor> =>
+      (await run({ hooks: at(index)!, runs: [{ inputs: { text } }] })).activations()[0]!.tensor();
+    assert.deepEqual((await leaf(0)).shape, [2, 5, 128]);
+    const cosine = await leaf(3); // a mask stands before it where rows are padded, and nothing where they are not
+    assert.equal(cosine.shape.at(-1), 16);
+    assert.ok(
+      cosine
+        .toFloat32()
+        .subarray(0, 16)
+        .every((value) => value === 1),
+      'of position 0',
+    );
+    const padded = await leaf(3, ['The capital of France is', 'The capital']);
+    assert.deepEqual(padded.toFloat32(), cosine.toFloat32(), 'the same tensor in every batch');
     await refused('PB_UNPACK_INDEX', { hooks: at(40)!, runs: [{ inputs: TWO }] });
   });
 
@@ -166,19 +218,24 @@ return inputs`;
     await refused('PB_EDIT_RETURNED_NONE', returning('None'));
   });
 
-  it('C9 gradients over copies are those of the whole batch', async () => {
+  it('C9 gradients over copies are those of the whole batch, for a reader and for an edit', async () => {
+    // Not linear: an edit that saw a gradient of another size would give another one, and not in proportion.
+    const squash = edit('return (inputs * 50).tanh() / 50');
     const job = {
-      hooks: [{ name: 'g', moduleName: 'model.layers.1', hookType: 'full_backward_pre' as const }],
-      runs: [{ name: 'r', mode: 'backward' as const, inputs: TWO, loss: { kind: 'nextToken' as const } }],
+      hooks: [
+        { name: 'e', moduleName: 'model.layers.2', hookType: 'full_backward_pre' as const, edit: squash },
+        { name: 'g', moduleName: 'model.layers.1', hookType: 'full_backward_pre' as const },
+      ],
+      runs: [
+        { name: 'plain', mode: 'backward' as const, inputs: TWO, hooks: { names: ['g'] }, loss: LOSS },
+        { name: 'edited', mode: 'backward' as const, inputs: TWO, loss: LOSS },
+      ],
     };
     const [whole, copies] = await Promise.all(['facts-tp1', 'facts-dp2'].map(async (model) => run(job, model)));
-    const of = (result: JobResult): Tensor => result.activations()[0]!.tensor();
-    assert.ok(maxDifference(of(copies!), of(whole!)) <= TOLERANCE);
-    assert.ok(
-      of(whole!)
-        .toFloat32()
-        .some((value) => Math.abs(value) > EFFECT),
-    );
+    const of = (result: JobResult, name: string): Tensor => result.activations({ run: name, hook: 'g' })[0]!.tensor();
+    for (const name of ['plain', 'edited'])
+      assert.ok(maxDifference(of(copies!, name), of(whole!, name)) <= TOLERANCE, name);
+    assert.ok(maxDifference(of(whole!, 'edited'), of(whole!, 'plain')) > EFFECT);
   });
 
   it('C10 save_ctx is shared by hooks and runs', async () => {

@@ -85,7 +85,10 @@ export const hook = z.strictObject({
   hookType: z.enum(HOOK_TYPES).default('forward'),
   /** Checked against the shard plan; null per dim or as a whole: take it from the plan. */
   expectedShape: z.array(z.int().min(0).nullable()).max(8).nullable().default(null),
-  /** Which tensor leaf of the output or the arguments, depth first. */
+  /**
+   * Which tensor leaf of the output or the arguments, depth first, as the model's description counts them: it means the
+   * same tensor in every run, and none where that is absent (the mask of a batch without padding).
+   */
   unpackIdx: z.int().min(0).max(1024).default(0),
   edit: edit.default({ kind: 'none' }),
   /** Along which dim data parallel copies are put together; absent: the dim that the plan knows to hold the batch. */

@@ -115,21 +115,29 @@ def test_a_capture_that_never_came_says_why(pair: Gang) -> None:
 
 
 def test_other_leaves_of_kwargs(pair: Gang, llama: Path) -> None:
-    """Attention is called by keywords only; leaf 2 is the cosine of its positions."""
-    hook = {"name": "h", "moduleName": "model.layers.1.self_attn", "hookType": "forward_pre", "unpackIdx": 2}
-    ragged = [[5, 9, 31, 4], [7, 3]]  # a padded batch has a mask
-    probe = pair.run({"hooks": [hook], "runs": [{"name": "r", "inputs": {"tokenIds": A}}]})
-    shape = probe.result["activations"][0]["shape"]
+    """Attention is called by keywords only; leaf 3 is the cosine of its positions, behind a mask (padded batches) or
+    without one: plain torch finds it one place earlier there.
+    """
+    hook = {"name": "h", "moduleName": "model.layers.1.self_attn", "hookType": "forward_pre", "unpackIdx": 3}
     document = {
         "hooks": [{**hook, "edit": python("    return inputs * 0.5")}],
         "runs": [{"name": "r", "inputs": {"tokenIds": A}, **LOGITS}],
     }
     outcome = pair.run(document)
     want = plain_logits(llama, A, ("model.layers.1.self_attn", "forward_pre", lambda value: value * 0.5, 2))
-    assert shape[-1] == 8
     assert (want - plain_logits(llama, A)).abs().max() > 1e-3
     torch.testing.assert_close(outcome.tensor("r/logits"), want, atol=2e-5, rtol=0)
-    assert pair.run({"hooks": [hook], "runs": [{"name": "r", "inputs": {"tokenIds": ragged}}]}).result["activations"]
+
+    def read(tokens: list[list[int]]) -> Tensor:
+        outcome = pair.run({"hooks": [hook], "runs": [{"name": "r", "inputs": {"tokenIds": tokens}}]})
+        return outcome.captured("r/h/model.layers.1.self_attn/0")
+
+    ragged, uniform = read([[5, 9, 31, 4], [7, 3]]), read([[5, 9, 31, 4]])
+    assert torch.equal(ragged[:1], uniform)
+    assert torch.equal(uniform[0, 0], torch.ones(8)), "cos 0"
+    mask = {**hook, "unpackIdx": 1}
+    outcome = pair.run({"hooks": [mask], "runs": [{"name": "r", "inputs": {"tokenIds": A}}]})
+    assert outcome.result["activations"][0]["missing"] == "no-tensor"
 
 
 def test_description_names_layouts_and_full_shapes(pair: Gang, llama: Path) -> None:

@@ -206,6 +206,14 @@ def _report(before: Tensor, after: Tensor, mask: Tensor | None) -> dict[str, Any
     return report.to_json()
 
 
+def test_touched_rows_of_heads_are_tokens() -> None:
+    """[rows, width, heads, dim]: with padding or without, a token counts once."""
+    before = torch.ones(1, 3, 4, 2)
+    report = HookReport("r", "h", "m", "root")
+    report.compare(before, before * 2, None, 2)
+    assert report.to_json()["rowsTouched"] == 3
+
+
 def test_touched_rows_are_real_tokens_whose_vector_changed() -> None:
     before = torch.ones(2, 3, 4)
     after = before.clone()

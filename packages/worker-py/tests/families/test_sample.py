@@ -8,25 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from families.conftest import OnMesh
 from families.page import MESHES, PAGE, cell, details, row
 from patchbay_worker.errors import PatchbayError
 from support.checkpoints import FAMILIES
-from support.gang import Gang
 
 COUNT = 1  # of each mesh
 CHOICE = random.Random(os.environ.get("PATCHBAY_SEED", "0"))
 SAMPLE = {mesh: CHOICE.sample(list(FAMILIES), COUNT) for mesh in MESHES}
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_the_page_is_true(mesh: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("on", MESHES, indirect=True)
+def test_the_page_is_true(on: OnMesh, tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
-    with Gang(**MESHES[mesh]) as gang:
-        for family in SAMPLE[mesh]:
-            found = cell(gang, family, tmp_path)
-            assert row(family, mesh, found) in page.splitlines(), "run `npm run models`"
-            if not isinstance(found, PatchbayError):
-                assert all(line in page for line in details(family, {mesh: found}).splitlines()[2:])
+    for family in SAMPLE[on.mesh]:
+        found = cell(on.gang, family, tmp_path)
+        assert row(family, on.mesh, found) in page.splitlines(), "run `npm run models`"
+        if not isinstance(found, PatchbayError):
+            assert all(line in page for line in details(family, {on.mesh: found}).splitlines()[2:])
 
 
 def test_every_architecture_and_mesh_has_a_row() -> None:

@@ -83,12 +83,11 @@ class ActiveHook:
         return None if edited is part.value else picked.replaced(part.put(edited))
 
     def _pick(self, tree: Any) -> PickedLeaf | None:
-        """A gradient stands where the tensor stood, and may be absent while that was there. So may the attention mask
-        of a copy whose rows need none while others do: leaves are counted as in a pass over all rows.
+        """By its place in the container: `unpackIdx` means the same tensor whether or not an optional one before it is
+        there (the mask of ragged rows), and a gradient stands where the tensor stood.
         """
-        spec, site, scope = self.hook.spec, self.hook.site, self.scope
-        by_place = spec.of_gradients or (scope.mesh.dp.size > 1 and scope.view.ragged)
-        return pick_at(tree, site.flat) if by_place and site is not None else pick(tree, spec.unpack_idx)
+        site = self.hook.site
+        return pick_at(tree, site.flat) if site is not None else pick(tree, self.hook.spec.unpack_idx)
 
     def _copies_agree(self, picked: PickedLeaf | None) -> bool:
         """Parts of different tensors would be put together, or end the gang."""

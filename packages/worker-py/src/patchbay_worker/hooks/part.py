@@ -13,16 +13,20 @@ from patchbay_worker.sharding.layout import Site
 
 @dataclass(frozen=True)
 class Part:
-    """`dim` is the sharded dim of `value`; `owned` values are nobody else's. `labelled` says that rows are tokens."""
+    """`dim` is the sharded dim of `value`; `owned` values are nobody else's. `leading` dims hold tokens, if any."""
 
     value: Tensor
     dim: int | None
     owned: bool
-    labelled: bool
+    leading: int | None
     mask: Tensor | None
     _whole: Tensor
     _grid: Tensor | None
     _selection: Selection
+
+    @property
+    def labelled(self) -> bool:
+        return self.leading is not None
 
     def put(self, edited: Tensor) -> Tensor:
         """The whole tensor with this part replaced."""
@@ -43,15 +47,16 @@ def part_of(tensor: Tensor, dim: int | None, selection: Selection, site: Site | 
         mask = selection.mask if how is not None else None
         if mask is not None and how == "flat":
             mask = mask.flatten()
-        return Part(tensor, dim, False, how is not None, mask, tensor, None, selection)
+        leading = {"rows": 2, "flat": 1, None: None}[how]
+        return Part(tensor, dim, False, leading, mask, tensor, None, selection)
     if how is None:
         return None
     grid = tensor if how == "rows" else tensor.reshape(batch, width, *tensor.shape[1:])
     if how == "flat" and dim is not None:
         dim += 1
-    return Part(selection.take(grid), dim, True, True, selection.mask, tensor, grid, selection)
+    return Part(selection.take(grid), dim, True, 2, selection.mask, tensor, grid, selection)
 
 
 def whole_part(tensor: Tensor, dim: int | None, selection: Selection) -> Part:
     """All of a tensor, whatever is selected: for a rank that does not see all rows."""
-    return Part(tensor, dim, False, False, None, tensor, None, selection)
+    return Part(tensor, dim, False, None, None, tensor, None, selection)

@@ -28,13 +28,15 @@ class HookReport:
     _before: float = 0.0  # sums of squares over all calls
     _change: float = 0.0
 
-    def compare(self, before: Tensor, after: Tensor, mask: Tensor | None) -> None:
-        """Adds one edit. `mask` marks the slots that hold tokens; other dims belong to the row's vector."""
+    def compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
+        """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector,
+        which is the last dim alone where no tokens are known.
+        """
         if after is before:
             self._before += _square(before, mask)
             return
         changed = before != after
-        row_dims = mask.ndim if mask is not None else max(before.ndim - 1, 1)
+        row_dims = leading or max(before.ndim - 1, 1)
         rows = changed.flatten(row_dims).any(-1) if before.ndim > row_dims else changed
         if mask is not None:
             rows = rows & mask

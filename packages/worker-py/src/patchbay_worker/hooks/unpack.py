@@ -28,6 +28,8 @@ class PickedLeaf:
 
 def pick_at(tree: Any, flat: int) -> PickedLeaf | None:
     """The leaf at a position among all leaves; None when there is no tensor. Gradients may be absent one by one."""
+    if isinstance(tree, Tensor):
+        return PickedLeaf(tree, 0, [tree], None) if flat == 0 else None
     leaves, spec = pytree.tree_flatten(tree)
     if flat >= len(leaves) or not isinstance(leaves[flat], Tensor):
         return None
