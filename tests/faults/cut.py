@@ -1,5 +1,5 @@
-"""`python cut.py PID`: cuts the connections of another process, as a broken link would: shuts its TCP sockets, and those to
-a Redis on a unix socket, down. Prints how many. Listening sockets and pipes stay. Linux, and the right to trace the process.
+"""`python cut.py PID`: cuts the connections of another process, as a broken link would: shuts its TCP sockets, and those
+to a Redis on a unix socket, down. Prints how many. Listening sockets and pipes stay. Linux, and the right to trace it.
 """
 
 import ctypes
@@ -34,11 +34,20 @@ def _cut(process: int, number: int) -> bool:
         return False
 
 
+def _is_socket(pid: int, number: str) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:")
+    except FileNotFoundError:
+        return False  # closed meanwhile
+
+
 def main(pid: int) -> None:
-    process = os.pidfd_open(pid)
-    numbers = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]
-    sockets = [number for number in numbers if os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:")]
-    print(sum(_cut(process, number) for number in sockets))
+    try:
+        process = os.pidfd_open(pid)
+        numbers = [int(number) for number in os.listdir(f"/proc/{pid}/fd") if _is_socket(pid, number)]
+    except (ProcessLookupError, FileNotFoundError):
+        numbers = []  # it ended by itself
+    print(sum(_cut(process, number) for number in numbers))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ export const KINDS = ['short', 'slow edit', 'generation', 'collectives', 'large'
 export type Kind = (typeof KINDS)[number];
 
 const TEXT = ['The capital of France is'];
-const TOKENS = 60;
+const TOKENS = 150;
 /** Rows of 250 tokens: some 80 MB of captures, which take a while to write. */
 const ROWS = 32;
 

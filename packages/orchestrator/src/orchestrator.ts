@@ -135,18 +135,20 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
   const openFollower = (): Redis => connections.open('follower');
   const changes = new ChangeFeed(redis, openFollower);
+  const reader = new JobReader(redis);
   const server = createServer({
     ...base,
     auth: new Auth(
       { token: config.token, readToken: config.readToken, hosts: [config.httpHost] },
       base.tickets,
       submitters.keys,
+      (jobId) => reader.owner(jobId),
     ),
     requireRedis: () => connections.require(redis),
     openFollower,
     changes,
     queueView: new QueueView(base.queues, controller, base.stats),
-    reader: new JobReader(redis),
+    reader,
     controller,
     health: new Health(redis, gateway, controller),
     artifacts,

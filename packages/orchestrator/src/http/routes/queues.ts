@@ -28,7 +28,7 @@ const lastEventId = z
 
 export function queueRoutes({ queues, queueView, changes, controller }: QueueRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.get('/api/queues', async (request) => {
+    app.get('/api/queues', { config: { submitters: 'any' } }, async (request) => {
       const { minutes } = parseRequest(overviewQuery, request.query);
       return { queues: await queueView.overview(minutes) };
     });

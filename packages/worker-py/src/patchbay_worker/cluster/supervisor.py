@@ -184,6 +184,7 @@ class GroupSupervisor:
             reason=None,
             description=json.dumps(description),
         )
+        log.info("epoch %d of %s is ready at %s", self._epoch, self._spec.deployment, self._state.address)
         await jobs.serve()
         epoch.close_streams()
         await self._lose_gang()
@@ -200,6 +201,7 @@ class GroupSupervisor:
             self._gang = None
 
     def _say_phase(self, phase: str, message: str) -> None:
+        log.info("epoch %d of %s: %s", self._epoch, self._spec.deployment, message)
         self._saying = asyncio.create_task(self._publish(phase={"phase": phase, "message": message}))
 
     async def _fail(self, problem: PatchbayError) -> None:
