@@ -1,5 +1,5 @@
-"""`python cut.py PID`: cuts the connections of another process, as a broken link would: shuts its TCP sockets, and those
-to a Redis on a unix socket, down. Prints how many. Listening sockets and pipes stay. Linux, and the right to trace it.
+"""`python cut.py PID`: cuts the connections of another process, as a broken link would: shuts its TCP sockets down,
+and those to a Redis on a unix socket. Prints how many. Listening sockets and pipes stay. Linux, root.
 """
 
 import ctypes
