@@ -1,8 +1,10 @@
 /** The artifact store over HTTP: content-addressed, verified, ranges; and who may use it. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { LocalStore } from '../src/artifacts/local-store.js';
 import { Tickets } from '../src/artifacts/tickets.js';
 import { parseRange } from '../src/http/range.js';
 import { Rig, TOKEN } from './support/rig.js';
@@ -80,6 +82,24 @@ describe('artifacts', () => {
       assert.ok(Date.now() < end, 'the half written file is still there');
       await rig.fetch('/healthz');
     }
+  });
+
+  it('that another orchestrator is just taking in are left alone by one that starts; what it left long ago is not', async () => {
+    const directory = join(rig.home, 'shared');
+    const incoming = join(directory, 'incoming');
+    const [one, other] = [new LocalStore(directory, 1_000_000), new LocalStore(directory, 1_000_000)];
+    await one.prepare();
+    writeFileSync(join(incoming, 'abandoned'), 'half');
+    utimesSync(join(incoming, 'abandoned'), new Date(0), new Date(0));
+    const upload = new PassThrough();
+    const stored = one.put(sha256, upload);
+    upload.write(content.subarray(0, 1000));
+    while (readdirSync(incoming).length < 2) await new Promise(setImmediate);
+    await other.prepare();
+    upload.end(content.subarray(1000));
+    assert.deepEqual(await stored, { sha256, bytes: content.length });
+    assert.deepEqual(await other.head(sha256), { sha256, bytes: content.length });
+    assert.deepEqual(readdirSync(incoming), []);
   });
 
   it('that are too large are refused, announced or not', async () => {

@@ -139,9 +139,9 @@ describe('deployments', () => {
 
   it('that cannot be restored by no fault of their own are tried again, and their jobs wait', async () => {
     await rig.deploy('m');
-    const { deploy } = rig.cluster.script;
+    const works = rig.cluster.script.deploy.bind(rig.cluster.script);
     rig.cluster.script.deploy = async function* () {
-      rig.cluster.script.deploy = deploy;
+      rig.cluster.script.deploy = works;
       const told = { code: 'PB_INTERNAL', message: 'an actor died', retryable: true };
       yield { event: { $case: 'failedJson', value: JSON.stringify(told) } };
     };
