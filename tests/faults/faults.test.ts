@@ -7,6 +7,7 @@ const ALWAYS: readonly Fault[] = [
   { victim: 'rank 1', blow: 'kill', phase: 'in an edit' },
   { victim: 'orchestrator', blow: 'kill', phase: 'in generation' },
   { victim: 'redis', blow: 'kill', phase: 'queued' },
+  { victim: 'orchestrator', blow: 'cut', phase: 'writing' },
 ];
 const SOME: readonly Fault[] = [
   { victim: 'supervisor', blow: 'kill', phase: 'in generation' },
@@ -16,6 +17,10 @@ const SOME: readonly Fault[] = [
   { victim: 'zygote', blow: 'kill', phase: 'just finished' },
   { victim: 'orchestrator', blow: 'stop', phase: 'in an edit' },
   { victim: 'rank 0', blow: 'stop', phase: 'in an edit' },
+  { victim: 'script', blow: 'cut', phase: 'in generation' },
+  { victim: 'script', blow: 'kill', phase: 'in an edit' },
+  { victim: 'supervisor', blow: 'cut', phase: 'in collectives' },
+  { victim: 'gateway', blow: 'kill', phase: 'loading' },
 ];
 
 describe('faults', function () {
