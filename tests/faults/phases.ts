@@ -11,7 +11,7 @@ import type { JobHandle } from '@patchbay/sdk';
 import { TINY_FACTS } from '../support/stack.js';
 import type { ScriptOrder, Seen } from './script.js';
 import { specOf, type Kind } from './specs.js';
-import { ranksOf, type Scene } from './victims.js';
+import { exists, ranksOf, type Scene } from './victims.js';
 
 export const PHASES = [
   'queued',
@@ -54,13 +54,22 @@ const nothing = (): Promise<void> => Promise.resolve();
 /** @param byScript - a process of its own submits and follows the job */
 export async function stage(scene: Scene, phase: Phase, byScript: boolean): Promise<Staged> {
   const { model, clean } = phase === 'loading' ? await beginLoading(scene) : { model: scene.model, clean: nothing };
-  if (phase === 'placing') process.kill((await ranksOf(scene, model)).at(-1)!, 'SIGKILL');
+  if (phase === 'placing') await loseGang(scene);
   const before = phase === 'queued' ? [await scene.client.jobs.submit(specOf('slow edit', model))] : [];
   const kind = KIND_OF[phase];
   const script = byScript ? await startScript(scene, kind, model) : undefined;
   const job = script?.job ?? (await scene.client.jobs.submit(specOf(kind, model)));
   await reached(scene, job, phase);
   return { job, model, script, before, clean };
+}
+
+/** The gang is lost, by its last rank, just before the job comes. */
+async function loseGang(scene: Scene): Promise<void> {
+  for (const end = Date.now() + LOADING_LIMIT_MS; ; await sleep(100)) {
+    const rank = (await ranksOf(scene, scene.model)).filter(exists).at(-1);
+    if (rank !== undefined) return void process.kill(rank, 'SIGKILL');
+    if (Date.now() > end) throw new Error(`${scene.model} has no ranks that could be lost`);
+  }
 }
 
 /** A deployment of its own that is only just being made, and is there for jobs already. */
