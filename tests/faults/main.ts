@@ -46,10 +46,10 @@ async function one(scene: Stage, fault: Fault): Promise<void> {
   }
 }
 
-const deadline = (): number => Date.now() + Number(values.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
+const deadline = (minutes: number): number => Date.now() + Number(values.minutes ?? minutes) * 60_000;
 
 async function matrix(scene: Stage): Promise<void> {
-  const end = deadline();
+  const end = deadline(Number.POSITIVE_INFINITY);
   for (const fault of shuffled(ALL, Number(values.seed)).filter((each) => nameOf(each).includes(values.only)))
     if (Date.now() < end) await one(scene, fault);
   if (values.write) writePage(ALL, held, scene);
@@ -57,7 +57,7 @@ async function matrix(scene: Stage): Promise<void> {
 
 async function soak(scene: Stage): Promise<void> {
   const next = random(Number(values.seed));
-  const end = deadline();
+  const end = deadline(10);
   const stream = new Stream(scene, next);
   let struck = 0;
   for (; Date.now() < end; struck++) await one(scene, ALL[Math.floor(next() * ALL.length)]!);
