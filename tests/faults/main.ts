@@ -51,8 +51,10 @@ const deadline = (minutes: number): number => Date.now() + Number(values.minutes
 async function matrix(scene: Stage): Promise<void> {
   const end = deadline(Number.POSITIVE_INFINITY);
   for (const fault of shuffled(ALL, Number(values.seed)).filter((each) => nameOf(each).includes(values.only)))
-    if (Date.now() < end) await one(scene, fault);
-  if (values.write) writePage(ALL, held, scene);
+    if (Date.now() < end) {
+      await one(scene, fault);
+      if (values.write) writePage(ALL, held, scene); // so that nothing is lost with a run that is broken off
+    }
 }
 
 async function soak(scene: Stage): Promise<void> {

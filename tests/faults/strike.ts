@@ -120,14 +120,10 @@ async function checkProcesses(scene: Scene): Promise<void> {
   }
 }
 
-/** What goes down with Ray may still answer for a while: what counts is the Ray that comes after. */
-async function replaced(scene: Scene, pid: number): Promise<void> {
-  for (const end = Date.now() + END_LIMIT_MS; Date.now() < end; await sleep(100)) {
-    const models = await patiently(() => scene.client.models.list());
-    if (!exists(pid) && ours(scene, RANK).length === 0) return;
-    if (models.some(({ status }) => status !== 'ready')) return;
-  }
-  throw new Error('Ray was killed, and its ranks run on');
+/** What goes down with Ray may still answer for a while: what counts is what comes after. */
+async function gone(pids: readonly number[]): Promise<void> {
+  for (const end = Date.now() + END_LIMIT_MS; pids.some(exists); await sleep(100))
+    if (Date.now() > end) throw new Error('Ray was killed, and its ranks run on');
 }
 
 /** Hits one process. @returns undefined when there is no such process in this phase */
@@ -158,7 +154,7 @@ async function hit(scene: Stage, fault: Fault, staged: Staged, old: readonly num
   const blowMs = await lasting;
   if (script !== undefined) checkScript(await script.seen, log, fault);
   const ray = fault.victim === 'raylet' || fault.victim === 'gcs';
-  if (ray && fault.blow === 'kill') await replaced(scene, pid);
+  if (ray && fault.blow === 'kill') await gone(before);
   const next = await patiently(() => scene.client.jobs.submit(specOf('short', model)));
   assert.equal((await ended(next)).state, 'completed', 'the next job runs');
   const recoveryMs = Math.round(performance.now() - struck);
