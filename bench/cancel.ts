@@ -1,9 +1,13 @@
-/** From the cancel of a job to the next job running on the same ranks, by what the cancelled one was doing. */
+/**
+ * From the cancel of a job to the next job running on the same ranks, by what the cancelled one was doing.
+ */
+import { fileURLToPath } from 'node:url';
 import { startStack } from '@patchbay/cli/stack';
 import { HookFunction, Patchbay, linear, type JobHandle, type JobSpec } from '@patchbay/sdk';
 import { quantiles } from './quantiles.js';
 
 const MODEL = 'tiny-facts';
+const CHECKPOINT = fileURLToPath(new URL('../models/tiny-facts', import.meta.url));
 const inputs = { text: ['The capital of France is'] };
 const SHORT: JobSpec = { model: MODEL, runs: [{ inputs, return: { topK: 1 } }] };
 
@@ -84,7 +88,7 @@ async function whileQueued(pb: Patchbay): Promise<number> {
 
 /** The deployment is loading: from the cancel to the recorded end. */
 async function whileLoading(pb: Patchbay, model: string): Promise<number> {
-  const loading = pb.models.deploy({ name: model, model: MODEL, tp: 2 });
+  const loading = pb.models.deploy({ name: model, model: CHECKPOINT, tp: 2 });
   let victim: JobHandle | undefined;
   while (victim === undefined) victim = await pb.jobs.submit({ ...SHORT, model }).catch(() => undefined);
   await reached(victim, 'placing');
@@ -100,16 +104,14 @@ export async function benchCancel(rounds: number): Promise<void> {
   await using stack = await startStack({ model: MODEL, tp: 2 });
   await using pb = new Patchbay({ redisUrl: stack.info.redisUrl, httpUrl: stack.info.http, token: stack.info.token });
   await (await pb.jobs.submit(SHORT)).result();
-  const series: Record<string, number[]> = {};
+  process.stdout.write(`cancel, tp 2, ${rounds} rounds; ms${' '.repeat(24)}p50     p95     p99\n`);
   const times = async (name: string, count: number, one: (round: number) => Promise<number>): Promise<void> => {
     const values: number[] = [];
     for (let round = 0; round < count; round++) values.push(await one(round));
-    series[name] = values;
+    process.stdout.write(`${name.padEnd(46)}${quantiles(values)}\n`);
   };
   for (const [name, { spec, until }] of Object.entries(SITUATIONS))
     await times(`${name} -> next job running`, rounds, () => whileRunning(pb, spec(), until));
   await times('queued -> cancelled', rounds, () => whileQueued(pb));
   await times('while loading -> cancelled', Math.min(rounds, 5), (round) => whileLoading(pb, `loading-${round}`));
-  process.stdout.write(`cancel, tp 2, ${rounds} rounds; ms${' '.repeat(24)}p50     p95     p99\n`);
-  for (const [name, values] of Object.entries(series)) process.stdout.write(`${name.padEnd(46)}${quantiles(values)}\n`);
 }

@@ -17,12 +17,14 @@ import { quantiles } from './quantiles.js';
 const MAIN = fileURLToPath(new URL('../packages/orchestrator/dist/main.js', import.meta.url));
 const MODEL = 'nothing';
 const REPLICAS = 64;
+const CLOCK_TICKS = 100;
 
 const residentMb = (pid: number): number =>
   Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024);
 
-async function startOne(env: NodeJS.ProcessEnv): Promise<{ child: ChildProcess; http: string }> {
-  const child = spawn(process.execPath, ['--max-semi-space-size=32', MAIN], {
+async function startOne(env: NodeJS.ProcessEnv, profile: string): Promise<{ child: ChildProcess; http: string }> {
+  const flags = profile === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`];
+  const child = spawn(process.execPath, ['--max-semi-space-size=32', ...flags, MAIN], {
     env: { ...process.env, PATCHBAY_HTTP_PORT: '0', PATCHBAY_LOG_LEVEL: 'warn', ...env },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -46,7 +48,19 @@ async function stream(pb: Patchbay, submitters: number, jobs: number): Promise<{
   return { ms, seconds: (performance.now() - start) / 1000 };
 }
 
-export async function benchLoad(jobs: number): Promise<void> {
+/** CPU seconds of a process so far. */
+function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13)
+    .map(Number) as [number, number];
+  return (user + system) / CLOCK_TICKS;
+}
+
+/** @param profile - a folder for the CPU profile of the orchestrator; none without */
+export async function benchLoad(jobs: number, profile: string): Promise<void> {
   const redis = await startRedis();
   const home = mkdtempSync(join(tmpdir(), 'pb-load-'));
   const cluster = new FakeCluster();
@@ -55,21 +69,28 @@ export async function benchLoad(jobs: number): Promise<void> {
     PATCHBAY_REDIS_URL: redis.url,
     PATCHBAY_HOME: home,
     PATCHBAY_GATEWAY: cluster.address,
-  });
+  }, profile); // prettier-ignore
   try {
     await using pb = new Patchbay({ redisUrl: redis.url, httpUrl: http });
     await pb.models.deploy({ name: MODEL, model: '/nothing', replicas: REPLICAS });
     await stream(pb, 8, 500);
-    process.stdout.write('submitters     jobs   jobs/s     p50     p95     p99 ms   orchestrator MB before, after\n');
+    process.stdout.write(
+      'submitters     jobs   jobs/s     p50     p95     p99 ms   CPU us a job: orchestrator, Redis, SDK with ranks   orchestrator MB before, after\n',
+    );
+    const parts = { orchestrator: child.pid!, redis: redis.pid, here: process.pid };
     for (const submitters of [1, 8, 64]) {
       const count = submitters === 1 ? Math.ceil(jobs / 10) : jobs;
       const before = residentMb(child.pid!);
+      const busy = Object.values(parts).map(cpuSeconds);
       const { ms, seconds } = await stream(pb, submitters, count);
+      const us = Object.values(parts).map((pid, index) =>
+        (((cpuSeconds(pid) - busy[index]!) / count) * 1e6).toFixed(0),
+      );
       cluster.starts.length = 0;
       const rate = (count / seconds).toFixed(0).padStart(9);
       const memory = `${before}, ${residentMb(child.pid!)}`;
       process.stdout.write(
-        `${String(submitters).padStart(10)}${String(count).padStart(9)}${rate}${quantiles(ms)}      ${memory}\n`,
+        `${String(submitters).padStart(10)}${String(count).padStart(9)}${rate}${quantiles(ms)}      ${us.join(', ').padEnd(44)} ${memory}\n`,
       );
     }
   } finally {

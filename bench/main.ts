@@ -10,7 +10,7 @@ const USAGE = `npm run bench -- <what>
   sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
   job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase
-  load   [--jobs N]                    jobs that do nothing: jobs/s, quantiles and memory at 1, 8, 64 submitters
+  load   [--jobs N] [--profile FOLDER] jobs that do nothing: jobs/s, quantiles, CPU and memory at 1, 8, 64 submitters
   cancel [--rounds N]                  from the cancel to the next job running, by situation`;
 
 const { values, positionals } = parseArgs({
@@ -20,13 +20,14 @@ const { values, positionals } = parseArgs({
     jobs: { type: 'string', default: '300' },
     gap: { type: 'string', default: '20' },
     tp: { type: 'string', default: '2' },
+    profile: { type: 'string', default: '' },
   },
 });
 
 const benches: Record<string, () => Promise<void>> = {
   hooks: () => benchSharding(Number(values.rounds), 'hooks', [{ tp: 1 }, { tp: 2 }]),
   sharding: () => benchSharding(Number(values.rounds)),
-  load: () => benchLoad(Number(values.jobs)),
+  load: () => benchLoad(Number(values.jobs), values.profile),
   cancel: () => benchCancel(Number(values.rounds)),
   job: () => benchJob({ jobs: Number(values.jobs), gapMs: Number(values.gap), tp: Number(values.tp) }),
 };

@@ -1,5 +1,5 @@
 /** A sample of the fault matrix; the whole of it is `npm run faults`. PATCHBAY_FAULT_SEED chooses another sample. */
-import { random, withScene } from './scene.js';
+import { shuffled, withScene } from './scene.js';
 import { nameOf, strike, type Fault } from './strike.js';
 
 /** Faults that are always tried, since each of them goes another way. */
@@ -7,6 +7,7 @@ const ALWAYS: readonly Fault[] = [
   { victim: 'rank 1', blow: 'kill', phase: 'in an edit' },
   { victim: 'orchestrator', blow: 'kill', phase: 'in generation' },
   { victim: 'redis', blow: 'kill', phase: 'queued' },
+  { victim: 'orchestrator', blow: 'cut', phase: 'writing' },
 ];
 const SOME: readonly Fault[] = [
   { victim: 'supervisor', blow: 'kill', phase: 'in generation' },
@@ -16,6 +17,10 @@ const SOME: readonly Fault[] = [
   { victim: 'zygote', blow: 'kill', phase: 'just finished' },
   { victim: 'orchestrator', blow: 'stop', phase: 'in an edit' },
   { victim: 'rank 0', blow: 'stop', phase: 'in an edit' },
+  { victim: 'script', blow: 'cut', phase: 'in generation' },
+  { victim: 'script', blow: 'kill', phase: 'in an edit' },
+  { victim: 'supervisor', blow: 'cut', phase: 'in collectives' },
+  { victim: 'gateway', blow: 'kill', phase: 'loading' },
 ];
 
 describe('faults', function () {
@@ -23,9 +28,7 @@ describe('faults', function () {
 
   it('leave every job with one end, its effect once, and the next job running', async function () {
     const seed = Number(process.env['PATCHBAY_FAULT_SEED'] ?? 1);
-    const next = random(seed);
-    const first = Math.floor(next() * SOME.length);
-    const sample = [SOME[first]!, SOME[(first + 1 + Math.floor(next() * (SOME.length - 1))) % SOME.length]!];
+    const sample = shuffled(SOME, seed).slice(0, 2);
     await withScene(async (scene) => {
       for (const fault of [...ALWAYS, ...sample]) {
         const outcome = await strike(scene, fault).catch((problem: unknown) => {

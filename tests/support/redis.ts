@@ -12,6 +12,7 @@ const START_LIMIT_MS = 10_000;
 export interface TestRedis {
   /** What `PATCHBAY_REDIS_URL` would say. */
   readonly url: string;
+  readonly pid: number;
   /** Ends it like a crash; `start` brings it back with what its log has. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -64,6 +65,9 @@ export async function startRedis(): Promise<TestRedis> {
   await start();
   return {
     url: `unix://${socket}`,
+    get pid() {
+      return server.pid!;
+    },
     kill,
     start,
     close: async () => {

@@ -7,6 +7,7 @@ const LOADERS: Readonly<Record<string, () => Promise<Command>>> = {
   doctor: async () => (await import('./commands/doctor.js')).doctor,
   deploy: async () => (await import('./commands/deployments.js')).deploy,
   undeploy: async () => (await import('./commands/deployments.js')).undeploy,
+  drain: async () => (await import('./commands/drain.js')).drain,
   models: async () => (await import('./commands/deployments.js')).models,
   run: async () => (await import('./commands/run.js')).run,
   submit: async () => (await import('./commands/run.js')).submit,

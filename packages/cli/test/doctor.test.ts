@@ -1,12 +1,14 @@
 /** Every fault that doctor knows, provoked: what it says and which fix it names. */
 import assert from 'node:assert/strict';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { machineChecks } from '../src/doctor/machine.js';
 import { clockCheck, gpuCheck, portCheck, rayVersionCheck, wheelCheck } from '../src/doctor/hardware.js';
 import type { Check } from '../src/doctor/diagnose.js';
+import { artifactUrlCheck } from '../src/doctor/running-stack.js';
 import { sandboxSelfTest } from '../src/doctor/sandbox.js';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
 
@@ -94,6 +96,19 @@ describe('doctor', () => {
       server.close();
     }
     assert.equal(portCheck(8080, true).status, 'ok');
+  });
+
+  it('an artifact URL that leads to nothing of ours, and one that does', async () => {
+    const server = createHttpServer((request, response) =>
+      response.end(request.url === '/healthz' ? '{"status":"ok"}' : ''),
+    );
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    assert.equal((await artifactUrlCheck(url)).status, 'ok');
+    await new Promise((resolve) => server.close(resolve));
+    const check = await artifactUrlCheck(url);
+    assert.equal(check.status, 'fail');
+    assert.match(check.fix ?? '', /PATCHBAY_HTTP_HOST/);
   });
 
   it('a Redis that is not there', async () => {

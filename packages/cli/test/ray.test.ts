@@ -1,10 +1,14 @@
 /** The stack's Ray head: ports that were taken in between, and nothing left. Whole stacks: stack.test.ts. */
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type AddressInfo } from 'node:net';
+import { delimiter } from 'node:path';
 import { checkout } from '../src/checkout.js';
+import type { GuardedProcess } from '../src/processes/guarded-process.js';
 import { freePorts } from '../src/processes/ports.js';
 import { startRay, type RunningRay } from '../src/stack/ray.js';
+import { startGateway } from '../src/stack/services.js';
+import { isPortTaken } from '../src/stack/start-stack.js';
 import { processesNaming } from './processes.js';
 import { never, temporaryHome } from './temporary-home.js';
 
@@ -35,5 +39,27 @@ describe('ray of the stack', function () {
     assert.ok(!existsSync(folderOf(ray)));
     assert.equal(calls, 2);
     assert.notEqual(portOf(ray), busy);
+  });
+
+  it('a gateway is not taken for ready by what has its port, and says that it is taken, so that another is tried', async () => {
+    const ray = await start();
+    const taken = createServer();
+    try {
+      await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
+      const { port } = taken.address() as AddressInfo;
+      const [free] = (await freePorts(1)) as [number];
+      const env = {
+        ...ray.process.options.env,
+        RAY_ADDRESS: ray.address,
+        PYTHONPATH: checkout.pythonPath.join(delimiter),
+      };
+      const gateway = (at: number): Promise<GuardedProcess> =>
+        startGateway({ paths: home(), python: checkout.python, port: at, env }, never());
+      await assert.rejects(gateway(port), (problem) => isPortTaken(problem));
+      await (await gateway(free)).stop();
+    } finally {
+      taken.close();
+      await ray.process.stop();
+    }
   });
 });

@@ -1,6 +1,7 @@
 /** The state of each part, asked for when somebody wants to know. Never waits long: a part that does not answer is away. @module */
 import { SANDBOX_LEVELS, toPatchbayError, type Deployment } from '@patchbay/protocol';
 import type { Gateway } from './cluster-client/gateway.js';
+import type { Drain, DrainState } from './jobs/drain.js';
 import type { Controller } from './placement/controller.js';
 import type { Redis } from './redis.js';
 
@@ -17,6 +18,7 @@ export interface HealthReport {
   readonly parts: {
     readonly redis: Part;
     readonly gateway: Part & { readonly address: string };
+    readonly orchestrator: DrainState;
     readonly deployments: { readonly name: string; readonly status: Deployment['status']; readonly reason?: string }[];
   };
   /** The weakest level of all deployments; null while none is there to tell. */
@@ -28,6 +30,7 @@ export class Health {
     private readonly redis: Redis,
     private readonly gateway: Gateway,
     private readonly controller: Controller,
+    private readonly drain: Drain,
   ) {}
 
   async report(): Promise<HealthReport> {
@@ -38,10 +41,15 @@ export class Health {
       status,
       ...(reason != null && { reason: reason.message }),
     }));
-    const fine = redis.status === 'ok' && gateway.status === 'ok' && models.every(({ status }) => status === 'ready');
+    const orchestrator = this.drain.state();
+    const fine =
+      !orchestrator.draining &&
+      redis.status === 'ok' &&
+      gateway.status === 'ok' &&
+      models.every(({ status }) => status === 'ready');
     return {
       status: fine ? 'ok' : 'degraded',
-      parts: { redis, gateway: { ...gateway, address: this.gateway.address }, deployments },
+      parts: { redis, gateway: { ...gateway, address: this.gateway.address }, deployments, orchestrator },
       sandboxLevel: weakest(models),
     };
   }

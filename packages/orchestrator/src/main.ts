@@ -34,6 +34,7 @@ try {
   const config = loadConfig();
   if (config.exitWithParent) endWithParent();
   orchestrator = await startOrchestrator(config);
+  void orchestrator.drained.then(() => void (ending || end()));
   process.stdout.write(`${JSON.stringify({ ready: true, http: orchestrator.http })}\n`);
 } catch (cause) {
   fail(cause);

@@ -13,6 +13,7 @@ import { Auth } from './http/auth.js';
 import { createServer } from './http/server.js';
 import { CancelBus } from './jobs/cancel-bus.js';
 import { Consumer } from './jobs/consumer.js';
+import { Drain } from './jobs/drain.js';
 import { EventLog } from './jobs/event-log.js';
 import { JobReader } from './jobs/job-reader.js';
 import { JobRecords } from './jobs/job-record.js';
@@ -37,6 +38,8 @@ const CLOSE_SLACK_MS = 1_000;
 export interface Orchestrator {
   /** `http://host:port` */
   readonly http: string;
+  /** Resolves when it was asked to drain and its last job has ended: then it may be closed. */
+  readonly drained: Promise<void>;
   /** Stops taking requests and jobs, waits for those that run, gives the rest back to the queue. */
   close(): Promise<void>;
 }
@@ -134,20 +137,24 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
   const openFollower = (): Redis => connections.open('follower');
   const changes = new ChangeFeed(redis, openFollower);
+  const reader = new JobReader(redis);
+  const drain = new Drain(consumer);
   const server = createServer({
     ...base,
+    drain,
     auth: new Auth(
       { token: config.token, readToken: config.readToken, hosts: [config.httpHost] },
       base.tickets,
       submitters.keys,
+      (jobId) => reader.owner(jobId),
     ),
     requireRedis: () => connections.require(redis),
     openFollower,
     changes,
     queueView: new QueueView(base.queues, controller, base.stats),
-    reader: new JobReader(redis),
+    reader,
     controller,
-    health: new Health(redis, gateway, controller),
+    health: new Health(redis, gateway, controller, drain),
     artifacts,
     artifactMaxBytes: config.artifactMaxBytes,
   });
@@ -161,6 +168,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
 
   return {
     http,
+    drained: drain.done,
     close: async () => {
       // the ranks of running jobs still write artifacts, so HTTP ends after the jobs
       await consumer.close(config.shutdownGraceMs, config.shutdownGraceMs + config.cancelGraceMs + CLOSE_SLACK_MS);

@@ -137,6 +137,23 @@ describe('deployments', () => {
     assert.equal(rig.cluster.starts[0]!.key.epoch, 2);
   });
 
+  it('that cannot be restored by no fault of their own are tried again, and their jobs wait', async () => {
+    await rig.deploy('m');
+    const works = rig.cluster.script.deploy.bind(rig.cluster.script);
+    rig.cluster.script.deploy = async function* () {
+      rig.cluster.script.deploy = works;
+      const told = { code: 'PB_INTERNAL', message: 'an actor died', retryable: true };
+      yield { event: { $case: 'failedJson', value: JSON.stringify(told) } };
+    };
+    rig.cluster.die();
+    rig.cluster.deployments.clear();
+    rig.cluster.epoch = 2;
+    const id = await rig.submit('m');
+    await rig.cluster.listen();
+    await rig.until(id, 'completed');
+    assert.equal(rig.cluster.deploys.length, 3);
+  });
+
   it('that a gateway has not found yet are left running', async () => {
     await rig.deploy('m');
     const next = held(rig.cluster);

@@ -155,6 +155,32 @@ describe('stopping', () => {
     await rig.redis.start();
   });
 
+  it('drains: what runs ends, what comes is left to others, and then it has left', async () => {
+    const next = held(rig.cluster);
+    const id = await rig.submit('m');
+    const job = await next();
+    job.running();
+    await rig.until(id, 'running');
+    const { drained } = rig.orchestrator;
+    let left = false;
+    void drained.then(() => (left = true));
+    const asked = await rig.ask<{ draining: boolean; running: number }>('POST', '/api/drain');
+    assert.deepEqual(asked.body, { draining: true, running: 1 });
+    const { body: health } = await rig.ask<{ status: string; parts: { orchestrator: object } }>('GET', '/healthz');
+    assert.deepEqual([health.status, health.parts.orchestrator], ['degraded', { draining: true, running: 1 }]);
+    await rig.deploy('n'); // a new deployment is not taken up either
+    const waiting = [await rig.submit('m'), await rig.submit('n')];
+    assert.equal(left, false, 'not before the job has ended');
+    job.done();
+    await rig.until(id, 'completed');
+    await drained;
+    assert.equal((await rig.status(id)).attempt, 1, 'it was not given back');
+    for (const one of waiting) assert.equal((await rig.status(one)).state, 'queued');
+    rig.cluster.script.start = (each) => each.done();
+    await rig.orchestrate();
+    for (const one of waiting) await rig.until(one, 'completed');
+  });
+
   it('fences off the attempt of an orchestrator that vanished', async function () {
     this.timeout(30_000);
     const next = held(rig.cluster);

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
-import { QUEUE_PREFIX, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
+import { QUEUE_PREFIX, beginCall, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
 import { LocalStore } from '../src/artifacts/local-store.js';
 import { JobRecords } from '../src/jobs/job-record.js';
 import { Retention } from '../src/jobs/upkeep/retention.js';
@@ -45,6 +45,18 @@ describe('upkeep', function () {
     second.done();
     await rig.until(id, 'completed');
   });
+
+  for (const [lost, end] of [[5, 'completed'], [6, 'failed']] as const) {
+    it(`a job under which ${lost} consumers vanished is ${end}`, async () => {
+      await recordOnly('culprit');
+      for (let begun = 0; begun <= lost; begun++)
+        await rig.client.eval(...beginCall('culprit', Date.now() - 60_000)); // and then nothing more is heard
+      const { attempt, error } = await rig.until('culprit', end);
+      assert.equal(error?.code, end === 'failed' ? 'PB_JOB_STALLED' : undefined);
+      assert.equal(attempt, lost + 2);
+      assert.equal(rig.cluster.starts.length, end === 'failed' ? 0 : 1, 'it does not reach another gang');
+    });
+  } // prettier-ignore
 
   it('fails a job whose deployment is gone', async () => {
     await rig.client.hset(keys.deployments, 'gone', '{}');

@@ -261,6 +261,11 @@ export const CATALOGUE = {
     'Set PATCHBAY_TOKEN, or pass `token`; `patchbay up --json` prints it.',
   ),
   PB_READ_ONLY: user(403, 'this token may look, but not change anything', 'Sign in with the token of an operator.'),
+  PB_OPERATOR_ONLY: user(
+    403,
+    'an API key may not ask for {url}',
+    'A key submits, reads and cancels its own jobs; deployments, queues and the jobs of others need the token of an operator.',
+  ),
   PB_CROSS_ORIGIN: user(
     403,
     'the request came from {origin}, this service is {host}',

@@ -38,7 +38,15 @@ export type { JobResult, TensorName } from './results/job-result.js';
 export type { Activation, ActivationFilter } from './results/activations.js';
 export type { SaveContext } from './results/save-context.js';
 export type { ArtifactRef, Artifacts, Uploadable } from './artifacts.js';
-export type { DeployOptions, DeployProgress, Deploying, DeploymentRequest, Models } from './models.js';
+export type {
+  DeployOptions,
+  DeployProgress,
+  Deploying,
+  DeploymentRequest,
+  DrainOptions,
+  Models,
+  QueueCounts,
+} from './models.js';
 export { Tensor } from './tensors/tensor.js';
 export type { Nested, Scalar, Slice, TensorData } from './tensors/tensor.js';
 export { tensor } from './tensors/build-tensor.js';

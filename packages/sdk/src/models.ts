@@ -18,6 +18,15 @@ export interface DeployOptions extends Options {
   readonly onProgress?: ((message: string) => void) | undefined;
 }
 
+export interface DrainOptions extends Options {
+  /** False: give them out again. @defaultValue true */
+  readonly draining?: boolean | undefined;
+}
+
+const queueCounts = z.object({ waiting: z.int(), running: z.int(), draining: z.boolean() });
+/** Jobs of a deployment. */
+export type QueueCounts = z.output<typeof queueCounts>;
+
 /** A deployment: only `model` is needed. */
 export type DeploymentRequest = { readonly [K in keyof DeploymentSpec]?: DeploymentSpec[K] | undefined } & {
   readonly model: string;
@@ -66,6 +75,20 @@ export class Models {
   async undeploy(name: string, { signal }: Options = {}): Promise<{ existed: boolean }> {
     const answer = await this.http.json(`/api/models/${encodeURIComponent(name)}`, { method: 'DELETE', signal });
     return z.object({ existed: z.boolean() }).parse(answer);
+  }
+
+  /**
+   * Stops giving out a deployment's jobs, or goes on with it; what runs goes on, what comes waits.
+   * Resolves at once with what waits and runs. @throws `PB_MODEL_NOT_FOUND`, `PB_OPERATOR_ONLY`
+   */
+  async drain(name: string, { draining = true, signal }: DrainOptions = {}): Promise<QueueCounts> {
+    const answer = await this.http.json(`/api/queues/${encodeURIComponent(name)}/drain`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ draining }),
+      signal,
+    });
+    return queueCounts.parse(answer);
   }
 
   async *#lines(spec: DeploymentRequest, { signal }: DeployOptions): AsyncGenerator<Line, void, undefined> {

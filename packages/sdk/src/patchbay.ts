@@ -15,6 +15,8 @@ import { RedisConnection } from './transport/redis-connection.js';
 /** A Redis that answers nothing for this long counts as lost; longer than the follower's blocking reads. */
 const SILENCE_MS = 15_000;
 
+const drainState = z.object({ running: z.int() });
+const health = z.object({ parts: z.object({ orchestrator: z.object({ draining: z.boolean() }) }) });
 const verdict = z.object({ warnings: z.array(z.string()) });
 
 /**
@@ -66,6 +68,19 @@ export class Patchbay implements AsyncDisposable {
       signal,
     });
     return verdict.parse(answer);
+  }
+
+  /**
+   * Makes the orchestrator take no more jobs, end those that run, and leave; others of the installation go on, and a keeper
+   * starts a new one. Resolves at once with how many run. @throws `PB_OPERATOR_ONLY`, `PB_ORCHESTRATOR_UNAVAILABLE`
+   */
+  async drain({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ running: number }> {
+    return drainState.parse(await this.#http.json('/api/drain', { method: 'POST', signal }));
+  }
+
+  /** Whether the orchestrator that answers is about to leave. @throws `PB_ORCHESTRATOR_UNAVAILABLE` */
+  async isDraining({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<boolean> {
+    return health.parse(await this.#http.json('/healthz', { signal })).parts.orchestrator.draining;
   }
 
   /** Closes the connections; waits that are under way end with `PB_ABORTED`. Jobs run on. Closing twice is fine. */

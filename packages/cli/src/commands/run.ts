@@ -59,6 +59,7 @@ export const run = defineCommand({
     const job = await client.jobs.submit(value as Parameters<typeof client.jobs.submit>[0], {
       signal,
       jobId: args.jobId,
+      cancelOnAbort: args.cancelOnInterrupt, // also one that is only being submitted
     });
     output.progress(`submitted ${job.id}`);
     try {

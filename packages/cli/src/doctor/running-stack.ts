@@ -82,6 +82,19 @@ async function sandboxCheck(report: Health, http: string, token: string | undefi
   };
 }
 
+/** Deployments try it from the ranks' nodes; from here it is only known whether anything of ours is there. */
+export async function artifactUrlCheck(url: string): Promise<Check> {
+  const ok = (await health(url)) !== undefined;
+  return {
+    name: 'artifact url',
+    status: ok ? 'ok' : 'fail',
+    found: `${url} ${ok ? 'is' : 'is not'} an orchestrator, seen from here`,
+    fix: ok
+      ? undefined
+      : "Set PATCHBAY_ARTIFACT_URL to an address of the orchestrator that the ranks' nodes can reach, and PATCHBAY_HTTP_HOST to listen there.",
+  };
+}
+
 export async function stackChecks(config: Config): Promise<Check[]> {
   const paths = stackPaths(config.home);
   const info = readStack(paths);
@@ -101,6 +114,7 @@ export async function stackChecks(config: Config): Promise<Check[]> {
       await portCheck('ray', info.rayAddress, paths.log('ray')),
       await portCheck('gateway', info.gateway, paths.log('gateway')),
     );
+  if (config.artifactUrl !== undefined) checks.push(await artifactUrlCheck(config.artifactUrl));
   const report = await health(http);
   if (report === undefined)
     return [

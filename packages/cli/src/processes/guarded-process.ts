@@ -4,7 +4,7 @@
  * @module
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { error, type PatchbayError } from '@patchbay/protocol';
@@ -41,6 +41,8 @@ export class GuardedProcess {
     readonly options: CommandOptions,
     readonly pid: number,
     private readonly guard: ChildProcess,
+    /** Where its part of the log begins. */
+    private readonly logStart: number,
     exited: Promise<string>,
   ) {
     this.exited = exited.then((reason) => (this.#ended = reason));
@@ -49,6 +51,7 @@ export class GuardedProcess {
   /** @throws `PB_STACK_START_FAILED` when there is no interpreter or no such command */
   static async start(options: CommandOptions): Promise<GuardedProcess> {
     const log = openSync(options.log, 'a', 0o600);
+    const logStart = fstatSync(log).size;
     const flags = ['--signal', options.stopSignal ?? 'TERM', '--grace', String(options.graceSeconds)];
     const remove = (options.remove ?? []).flatMap((path) => ['--remove', path]);
     const guard = spawn(options.python, ['-I', '-S', checkout.guard, ...flags, ...remove, '--', ...options.command], {
@@ -67,12 +70,17 @@ export class GuardedProcess {
     guard.stdin?.on('error', () => undefined);
     const pid = await Promise.race([readPid(guard.stdio[3] as Readable | null | undefined), exited]);
     if (typeof pid === 'string') throw failure(options, pid);
-    return new GuardedProcess(options, pid, guard, exited);
+    return new GuardedProcess(options, pid, guard, logStart, exited);
   }
 
   /** Why it ended; undefined while it runs. */
   get ended(): string | undefined {
     return this.#ended;
+  }
+
+  /** Whether it, and not whatever ran before, has written these words to its log. */
+  hasSaid(words: string): boolean {
+    return readFileSync(this.options.log).subarray(this.logStart).includes(words);
   }
 
   /** Ends it with its grace; resolves when nothing is left. */

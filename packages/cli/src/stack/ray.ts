@@ -45,8 +45,6 @@ async function startOnce(options: RayOptions, signal: AbortSignal): Promise<Runn
   const { paths, python } = options;
   const [gcs, client, agent] = (await (options.ports ?? freePorts)(3)) as [number, number, number];
   const folder = shortTemporaryFolder();
-  const log = paths.log('ray');
-  const logStart = read(log).length;
   const flags = {
     port: gcs, 'ray-client-server-port': client, 'dashboard-agent-listen-port': agent, 'min-worker-port': 0, 'max-worker-port': 0,
     'num-cpus': LOGICAL_CPUS, 'object-store-memory': OBJECT_STORE_BYTES, 'temp-dir': folder,
@@ -57,7 +55,7 @@ async function startOnce(options: RayOptions, signal: AbortSignal): Promise<Runn
     command: [python, '-m', 'ray.scripts.scripts', 'start', '--head', '--block', '--no-monitor', '--disable-usage-stats',
       ...Object.entries(flags).map(([name, value]) => `--${name}=${value}`)], // prettier-ignore
     env: options.env,
-    log,
+    log: paths.log('ray'),
     python,
     stopSignal: 'INT', // SIGTERM drains for up to 30 s
     graceSeconds: 5,
@@ -67,8 +65,7 @@ async function startOnce(options: RayOptions, signal: AbortSignal): Promise<Runn
     if (started.ended !== undefined) return false;
     if (read(join(folder, 'session_latest/logs/gcs_server.err')).includes(PORT_TAKEN))
       throw started.failure(PORT_TAKEN);
-    const told = read(log).subarray(logStart).includes(STARTED);
-    return told && (await accepts('127.0.0.1', gcs)) ? true : undefined;
+    return started.hasSaid(STARTED) && (await accepts('127.0.0.1', gcs)) ? true : undefined;
   };
   try {
     if (await waitFor(isUp, { timeoutMs: START_TIMEOUT_MS, signal }))

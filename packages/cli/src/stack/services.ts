@@ -4,7 +4,6 @@ import { error } from '@patchbay/protocol';
 import { checkout } from '../checkout.js';
 import { GuardedProcess, type CommandOptions } from '../processes/guarded-process.js';
 import type { StackPaths } from './paths.js';
-import { accepts } from '../processes/ports.js';
 import { waitFor } from '../processes/wait.js';
 
 const GATEWAY_TIMEOUT_MS = 90_000;
@@ -17,7 +16,8 @@ export interface ServiceOptions {
   readonly env: NodeJS.ProcessEnv;
 }
 
-type Probe = () => Promise<boolean>;
+/** Whether it is ready: it, and not something else at its port. */
+type Probe = (started: GuardedProcess) => Promise<boolean>;
 
 async function startProbed(
   options: CommandOptions,
@@ -27,10 +27,13 @@ async function startProbed(
 ): Promise<GuardedProcess> {
   const started = await GuardedProcess.start(options);
   try {
-    const answer = await waitFor(async () => (started.ended !== undefined ? false : (await probe()) || undefined), {
-      timeoutMs,
-      signal,
-    });
+    const answer = await waitFor(
+      async () => (started.ended !== undefined ? false : (await probe(started)) || undefined),
+      {
+        timeoutMs,
+        signal,
+      },
+    );
     if (answer === true) return started;
     throw started.failure(started.ended ?? `not ready within ${timeoutMs / 1000} s`);
   } catch (problem) {
@@ -39,7 +42,7 @@ async function startProbed(
   }
 }
 
-/** Ready when its port accepts; that it has its Ray is told by the orchestrator's health. */
+/** Ready when it listens; that it has its Ray is told by the orchestrator's health. */
 export function startGateway(
   { paths, python, port, env, foreignRay = false }: ServiceOptions & { readonly foreignRay?: boolean },
   signal: AbortSignal,
@@ -53,7 +56,9 @@ export function startGateway(
     python,
     graceSeconds: foreignRay ? 45 : 5,
   };
-  return startProbed(options, () => accepts('127.0.0.1', port), GATEWAY_TIMEOUT_MS, signal);
+  const listens = async (started: GuardedProcess): Promise<boolean> =>
+    started.hasSaid(`listening on 127.0.0.1:${port}`);
+  return startProbed(options, listens, GATEWAY_TIMEOUT_MS, signal);
 }
 
 export interface Health {
@@ -92,7 +97,8 @@ export async function startOrchestrator(
   const options = { name: 'orchestrator', command, env, log: paths.log('orchestrator'), python, graceSeconds: 10 };
   const host = env['PATCHBAY_HTTP_HOST'] ?? '127.0.0.1';
   const http = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;
-  const probe = async (): Promise<boolean> => {
+  const probe = async (started: GuardedProcess): Promise<boolean> => {
+    if (!started.hasSaid('"ready":true')) return false;
     const report = await health(http);
     return report !== undefined && partStatus(report, 'redis') === 'ok';
   };

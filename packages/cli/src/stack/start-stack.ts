@@ -70,7 +70,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
 }
 
 /** Free when it was chosen, taken when it was to be used: another choice helps. */
-const isPortTaken = (problem: unknown): boolean =>
+export const isPortTaken = (problem: unknown): boolean =>
   isPatchbayError(problem, 'PB_STACK_START_FAILED') &&
   /EADDRINUSE|address already in use|failed to bind/i.test(problem.message);
 

@@ -1,6 +1,7 @@
 /**
- * Who may ask for what. An operator's token or an API key may do everything, a reader's token may look; a browser shows a signed
- * session cookie in place of the token. What changes something must come from this service's own pages or from no page at all.
+ * Who may ask for what. An operator's token may do everything, a reader's token may look at everything, an API key may submit
+ * and whatever concerns its own jobs; a browser shows a signed session cookie in place of the token. What changes something must
+ * come from this service's own pages or from no page at all.
  * @module
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
@@ -10,7 +11,14 @@ import type { FastifyRequest } from 'fastify';
 import type { Tickets } from '../artifacts/tickets.js';
 import { digestOfKey } from './api-keys.js';
 
-export type Role = 'operator' | 'reader';
+export type Role = 'operator' | 'reader' | 'submitter';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What an API key may ask of this route: about any of its objects, or only about jobs that are its own. Without: nothing. */
+    readonly submitters?: 'any' | 'own';
+  }
+}
 
 export const SESSION_COOKIE = 'patchbay_session';
 const SESSION_SECONDS = 12 * 3600;
@@ -45,6 +53,8 @@ export class Auth {
     private readonly tickets: Tickets,
     /** SHA-256 of an API key -> its submitter. */
     private readonly keys: ReadonlyMap<string, string> = new Map(),
+    /** Whose job it is; undefined when there is none. */
+    private readonly ownerOf: (jobId: string) => Promise<string | undefined> = async () => undefined,
   ) {}
 
   /** False: everybody may do everything. */
@@ -58,14 +68,32 @@ export class Auth {
     return given === undefined ? undefined : this.keys.get(digestOfKey(given));
   }
 
-  /** Looking needs a role, changing an operator and no other site behind it. @throws `PB_UNAUTHORIZED`, `PB_READ_ONLY`, `PB_CROSS_ORIGIN` */
+  /**
+   * Looking needs a role, changing one that may and no other site behind it.
+   * @throws `PB_UNAUTHORIZED`, `PB_READ_ONLY`, `PB_OPERATOR_ONLY`, `PB_CROSS_ORIGIN`, `PB_JOB_NOT_FOUND` for a key and another's job
+   */
   readonly user = async (request: FastifyRequest): Promise<void> => {
     const role = this.roleOf(request);
     if (role === undefined) throw error('PB_UNAUTHORIZED', {});
-    if (SAFE.includes(request.method)) return;
-    this.ownOrigin(request);
-    if (role === 'reader') throw error('PB_READ_ONLY', {});
+    if (!SAFE.includes(request.method)) this.ownOrigin(request);
+    if (role === 'submitter') return this.submitter(request);
+    if (role === 'reader' && !SAFE.includes(request.method)) throw error('PB_READ_ONLY', {});
   };
+
+  /** That a job of somebody else exists is not told either. */
+  private async submitter(request: FastifyRequest): Promise<void> {
+    const { submitters } = request.routeOptions.config;
+    if (submitters === 'any') return;
+    const { id: jobId } = request.params as { id?: string };
+    if (submitters !== 'own' || jobId === undefined)
+      throw error('PB_OPERATOR_ONLY', { url: request.url.split('?')[0]! });
+    if ((await this.ownerOf(jobId)) === this.submitterOf(request)) return;
+    throw error(
+      'PB_JOB_NOT_FOUND',
+      { jobId },
+      { jobId, hint: 'An API key sees the jobs that were submitted with it.' },
+    );
+  }
 
   /** @throws as `user` */
   readonly userOrTicket = async (request: FastifyRequest): Promise<void> => {
@@ -76,12 +104,13 @@ export class Auth {
 
   roleOf(request: FastifyRequest): Role | undefined {
     if (!this.required) return this.calledByOwnName(request) ? 'operator' : undefined;
-    if (this.submitterOf(request) !== undefined) return 'operator';
+    if (this.submitterOf(request) !== undefined) return 'submitter';
     const given = bearerOf(request);
     return given === undefined ? this.readSession(cookieOf(request)) : this.roleOfToken(given);
   }
 
-  roleOfToken(given: string): Role | undefined {
+  /** Of a token that a browser may sign in with. */
+  roleOfToken(given: string): Exclude<Role, 'submitter'> | undefined {
     const { token, readToken } = this.options;
     if (token === undefined || equal(given, token)) return 'operator';
     return readToken !== undefined && equal(given, readToken) ? 'reader' : undefined;
@@ -97,7 +126,7 @@ export class Auth {
   }
 
   /** `Set-Cookie` of a session; without a role it ends the session. */
-  sessionCookie(role: Role | undefined, secure: boolean, now = Date.now()): string {
+  sessionCookie(role: Exclude<Role, 'submitter'> | undefined, secure: boolean, now = Date.now()): string {
     const end = Math.floor(now / 1000) + SESSION_SECONDS;
     const value = role === undefined ? '' : `${role}.${end}.${this.sign(role, end)}`;
     const age = role === undefined ? 0 : SESSION_SECONDS;
@@ -112,7 +141,7 @@ export class Auth {
   }
 
   /** By the role's own token: changing a token ends its sessions. */
-  private sign(role: Role, end: number): string {
+  private sign(role: Exclude<Role, 'submitter'>, end: number): string {
     const secret = (role === 'operator' ? this.options.token : this.options.readToken) ?? '';
     return createHmac('sha256', `patchbay session ${secret}`).update(`${role}.${end}`).digest('base64url');
   }

@@ -35,7 +35,9 @@ export function boardRoutes({ auth, queues, controller }: BoardParts): FastifyPl
     app.addHook('onRequest', async (request, reply) => {
       if (signInByAddress(auth, request, reply)) return reply;
       void reply.headers(SECURITY_HEADERS).header('content-security-policy', POLICY);
-      if (auth.roleOf(request) === undefined) {
+      const role = auth.roleOf(request);
+      if (role === 'submitter') return refuse(reply, error('PB_OPERATOR_ONLY', { url: PATH }));
+      if (role === undefined) {
         if (request.headers.accept?.includes('text/html') === true) return reply.redirect('/sign-in?next=/queues', 303);
         return refuse(reply, error('PB_UNAUTHORIZED', {}));
       }

@@ -16,6 +16,8 @@ const STALL_CHECK_MS = 2_000;
 
 /** Jobs of a deployment that was taken away end when their gangs do. */
 const LEAVE_LIMIT_MS = 30_000;
+/** The longest a timer can be: jobs end by their own limits. */
+const NO_LIMIT_MS = 2 ** 31 - 1;
 /** For BullMQ's own steps at the end of jobs. */
 const CLOSE_LIMIT_MS = 1_000;
 
@@ -25,6 +27,8 @@ export class Consumer {
   private readonly workers = new Map<string, Worker>();
   private readonly active = new Map<string, StopSwitch>();
   private readonly processing = new Map<string, Set<Promise<void>>>();
+  /** Takes no deployment up any more. */
+  private leaving = false;
 
   constructor(
     private readonly redis: Redis,
@@ -34,6 +38,7 @@ export class Consumer {
 
   /** Starts to take a deployment's jobs, or changes how many at once. */
   take(model: string, concurrency: number): void {
+    if (this.leaving) return;
     const known = this.workers.get(model);
     if (known !== undefined) {
       known.concurrency = concurrency;
@@ -76,11 +81,18 @@ export class Consumer {
     this.stop(jobId, { why: 'cancelled', reason });
   }
 
+  /** Takes no more jobs; resolves when those that run have ended by themselves. They can still be cancelled. */
+  async drain(): Promise<void> {
+    this.leaving = true;
+    await Promise.all([...this.workers.keys()].map((model) => this.leave(model, NO_LIMIT_MS)));
+  }
+
   /**
    * Takes no more jobs, lets those that run go on for a while, then gives them back to their queues. With Redis away nothing
    * can be given back: the leases run out, and another consumer takes the jobs up.
    */
   async close(graceMs: number, limitMs: number): Promise<void> {
+    this.leaving = true;
     const timer = setTimeout(() => this.active.forEach((stop) => stop.stop({ why: 'shutdown' })), graceMs);
     await Promise.all([...this.workers.keys()].map((model) => this.leave(model, limitMs)));
     clearTimeout(timer);

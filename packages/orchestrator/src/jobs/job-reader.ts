@@ -16,6 +16,7 @@ export interface JobFilter {
   /** Stands in the id, a label, the model's name or the error, whatever the case. */
   readonly text?: string | undefined;
   readonly label?: { readonly key: string; readonly value: string } | undefined;
+  readonly submitter?: string | undefined;
 }
 
 export interface JobPage {
@@ -41,6 +42,11 @@ export class JobReader {
     const status = (await this.statuses([jobId]))[0];
     if (status === undefined) throw error('PB_JOB_NOT_FOUND', { jobId }, { jobId });
     return status;
+  }
+
+  /** Whose job it is; undefined when there is none. */
+  async owner(jobId: string): Promise<string | undefined> {
+    return (await this.redis.hget(keys.job(jobId), 'submitter')) ?? undefined;
   }
 
   async document(jobId: string): Promise<unknown> {
@@ -112,7 +118,8 @@ export class JobReader {
   }
 }
 
-function fits(status: JobStatus, { state, model, label, text }: JobFilter): boolean {
+function fits(status: JobStatus, { state, model, label, text, submitter }: JobFilter): boolean {
+  if (submitter !== undefined && status.submitter !== submitter) return false;
   if (state !== undefined && status.state !== state) return false;
   if (model !== undefined && status.model !== model) return false;
   if (text !== undefined && !wordsOf(status).toLowerCase().includes(text.toLowerCase())) return false;

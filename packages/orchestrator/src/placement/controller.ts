@@ -26,6 +26,10 @@ export interface ModelUsers {
   gone(model: string, cause: PatchbayError): Promise<void>;
 }
 
+/** A deployment that is wanted and failed by no fault of its own is tried again, at first after this long. */
+const AGAIN_MS = 1_000;
+const LONGEST_AGAIN_MS = 30_000;
+
 interface Deploying {
   readonly spec: DeploymentSpec;
   readonly listeners: Set<(progress: DeployProgress) => void>;
@@ -39,6 +43,8 @@ export class Controller {
   private readonly deploying = new Map<string, Deploying>();
   private readonly undeploying = new Map<string, Promise<boolean>>();
   private readonly strangers = new Set<string>();
+  /** By deployment: the pause before the next try, for those that are waiting for it. */
+  private readonly pauses = new Map<string, number>();
   private readonly outage: OutageLog;
   private forgotten = 0;
   private closed = false;
@@ -176,6 +182,7 @@ export class Controller {
         onProgress(progress);
       });
       model.apply(actual);
+      this.pauses.delete(spec.name);
       await this.registry.put(model.record);
       return model.record;
     } catch (cause) {
@@ -189,8 +196,19 @@ export class Controller {
     const unknown = cause.code === 'PB_GATEWAY_UNAVAILABLE' && (started || !isNew);
     if (unknown || this.closed || this.models.get(model.name) !== model) return;
     if (isNew) return this.forget(model.name, cause);
+    // ranks that are lost again and again have shown something; anything else retryable says nothing of the model
+    if (cause.retryable && cause.code !== 'PB_GANG_LOST') return this.againLater(model);
     model.fail(cause.toJSON());
     await this.registry.put(model.record);
+  }
+
+  private againLater(model: DeployedModel): void {
+    const pause = this.pauses.get(model.name) ?? AGAIN_MS;
+    this.pauses.set(model.name, Math.min(2 * pause, LONGEST_AGAIN_MS));
+    setTimeout(() => {
+      const wanted = !this.closed && this.models.get(model.name) === model && model.record.status === 'deploying';
+      if (wanted && this.gatewayReachable && !this.deploying.has(model.name)) this.restore(model);
+    }, pause).unref();
   }
 
   private async forget(name: string, cause: PatchbayError = this.notFound(name)): Promise<void> {

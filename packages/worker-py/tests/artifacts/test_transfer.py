@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,6 +26,9 @@ class Store(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.connections = 0
         self.drop_next = 0
+        self.half_close_next = 0
+        self.most_bytes: int | None = None
+        self.gone = threading.Event()
 
     @property
     def url(self) -> str:
@@ -60,6 +65,18 @@ class Handler(BaseHTTPRequestHandler):
         return self.path.removeprefix("/api/artifacts/")
 
     def do_PUT(self) -> None:
+        if self.server.half_close_next > 0:
+            self.server.half_close_next -= 1
+            self.connection.shutdown(socket.SHUT_RDWR)  # and takes no byte more: its window stays shut
+            self.server.gone.wait()
+            return
+        if self.server.most_bytes is not None and int(self.headers["content-length"]) > self.server.most_bytes:
+            self.close_connection = True
+            self._answer(
+                413, json.dumps(error("PB_LIMIT_EXCEEDED", what="artifact", actual=2, limit=1).to_json()).encode()
+            )
+            self.server.gone.wait()
+            return
         body = self.rfile.read(int(self.headers["content-length"]))
         if (sha256 := self._accepted()) is not None:
             self.server.files[sha256] = body
@@ -77,6 +94,7 @@ def server() -> Iterator[Store]:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
+        running.gone.set()
         running.shutdown()
         thread.join()
 
@@ -95,6 +113,22 @@ def test_a_dropped_connection_is_tried_again(server: Store) -> None:
     server.drop_next = 2
     assert store.put(b"second") in server.files
     assert server.connections == 3
+
+
+def test_a_store_that_hangs_up_while_it_is_sent_something_large_is_asked_again_at_once(server: Store) -> None:
+    server.half_close_next = 1
+    began = time.monotonic()
+    assert ArtifactStore(server.url, "ticket").put(bytes(50_000_000)) in server.files
+    assert time.monotonic() - began < 30, "the socket's own time-out is a minute"
+
+
+def test_a_refusal_before_the_last_byte_is_read(server: Store) -> None:
+    server.most_bytes = 1000
+    store = ArtifactStore(server.url, "ticket")
+    with pytest.raises(PatchbayError) as caught:
+        store.put(bytes(50_000_000))
+    assert caught.value.code == "PB_LIMIT_EXCEEDED"
+    assert store.put(b"small") in server.files, "over another connection, since the first is out of step"
 
 
 def test_a_store_that_is_away_is_a_retryable_error(server: Store) -> None:

@@ -42,9 +42,12 @@ const cursor = z
   .regex(/^\d+(-\d+)?$/, 'not a cursor of an event')
   .default('0');
 
+const OWN = { config: { submitters: 'own' } } as const;
+const ANY = { config: { submitters: 'any' } } as const;
+
 export function jobRoutes({ redis, openFollower, queues, records, reader, auth }: JobRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.post('/api/jobs', async (request, reply) => {
+    app.post('/api/jobs', ANY, async (request, reply) => {
       const query = parseRequest(submitQuery, request.query);
       const submitted = await submitDocument(redis, queues, parseJobDocument(request.body), {
         ...query,
@@ -53,23 +56,23 @@ export function jobRoutes({ redis, openFollower, queues, records, reader, auth }
       return reply.code(201).send(submitted);
     });
 
-    app.get('/api/jobs', async (request) => {
+    app.get('/api/jobs', ANY, async (request) => {
       const { limit, cursor: from, ...filter } = parseRequest(listQuery, request.query);
-      return reader.list(filter, limit, from);
+      return reader.list({ ...filter, submitter: auth.submitterOf(request) }, limit, from);
     });
 
-    app.get('/api/jobs/:id', async (request) => {
+    app.get('/api/jobs/:id', OWN, async (request) => {
       const { id } = parseRequest(byId, request.params);
       const [status, document] = await Promise.all([reader.status(id), reader.document(id)]);
       return { ...status, document };
     });
 
-    app.get('/api/jobs/:id/result', async (request, reply) => {
+    app.get('/api/jobs/:id/result', OWN, async (request, reply) => {
       const { id } = parseRequest(byId, request.params);
       return reply.type('application/json').send(await reader.result(id));
     });
 
-    app.get('/api/jobs/:id/events', async (request, reply) => {
+    app.get('/api/jobs/:id/events', OWN, async (request, reply) => {
       const { id } = parseRequest(byId, request.params);
       const after = parseRequest(cursor, request.headers['last-event-id']);
       await reader.status(id);
@@ -80,7 +83,7 @@ export function jobRoutes({ redis, openFollower, queues, records, reader, auth }
       return reply.send(Readable.from(serverSentEvents(openFollower, id, after, gone.signal)));
     });
 
-    app.delete('/api/jobs/:id', async (request, reply) => {
+    app.delete('/api/jobs/:id', OWN, async (request, reply) => {
       const { id } = parseRequest(byId, request.params);
       const state = await records.delete(id);
       if (state === 'missing') throw error('PB_JOB_NOT_FOUND', { jobId: id }, { jobId: id });
@@ -88,7 +91,7 @@ export function jobRoutes({ redis, openFollower, queues, records, reader, auth }
       return reply.code(204).send();
     });
 
-    app.post('/api/jobs/:id/cancel', async (request) => {
+    app.post('/api/jobs/:id/cancel', OWN, async (request) => {
       const { id } = parseRequest(byId, request.params);
       const reason = parseRequest(cancelBody, request.body)?.reason ?? 'asked for over HTTP';
       const { model } = await reader.status(id);

@@ -10,13 +10,18 @@ export interface ModelRouteParts {
   readonly controller: Controller;
 }
 
+const ANY = { config: { submitters: 'any' } } as const;
 const byName = z.object({ name: z.string().min(1).max(128) });
 
 export function modelRoutes({ controller }: ModelRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.get('/api/models', async () => ({ models: controller.list() }));
+    app.get('/api/models', ANY, async () => ({ models: controller.list() }));
 
-    app.get('/api/models/:name', async (request) => controller.get(parseRequest(byName, request.params).name).record);
+    app.get(
+      '/api/models/:name',
+      ANY,
+      async (request) => controller.get(parseRequest(byName, request.params).name).record,
+    );
 
     app.post('/api/models', async (request, reply) => {
       const spec = parseRequest(deploymentSpec, request.body);

@@ -1,7 +1,8 @@
-/** /api/queues and /api/changes: the overview of all queues, draining one, and every job's steps as they happen. @module */
+/** /api/queues, /api/drain and /api/changes: the overview of all queues, draining one or this orchestrator, and every job's steps as they happen. @module */
 import { Readable } from 'node:stream';
 import type { FastifyPluginAsync } from 'fastify';
 import { z } from 'zod';
+import type { Drain } from '../../jobs/drain.js';
 import type { Queues } from '../../jobs/queues.js';
 import type { Change, ChangeFeed } from '../../live/change-feed.js';
 import type { QueueView } from '../../live/queue-view.js';
@@ -13,6 +14,7 @@ export interface QueueRouteParts {
   readonly queueView: QueueView;
   readonly changes: ChangeFeed;
   readonly controller: Controller;
+  readonly drain: Drain;
 }
 
 const BATCH_MS = 200;
@@ -26,9 +28,9 @@ const lastEventId = z
   .regex(/^\d+-\d+$/, 'not a cursor of a change')
   .optional();
 
-export function queueRoutes({ queues, queueView, changes, controller }: QueueRouteParts): FastifyPluginAsync {
+export function queueRoutes({ queues, queueView, changes, controller, drain }: QueueRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.get('/api/queues', async (request) => {
+    app.get('/api/queues', { config: { submitters: 'any' } }, async (request) => {
       const { minutes } = parseRequest(overviewQuery, request.query);
       return { queues: await queueView.overview(minutes) };
     });
@@ -40,6 +42,8 @@ export function queueRoutes({ queues, queueView, changes, controller }: QueueRou
       await queues.drainInto(name, draining);
       return queues.counts(name);
     });
+
+    app.post('/api/drain', async () => drain.begin());
 
     app.get('/api/changes', async (request, reply) => {
       const cursor = parseRequest(lastEventId, request.headers['last-event-id']);

@@ -9,7 +9,7 @@ export interface ValidateRouteParts {
 
 export function validateRoutes({ controller }: ValidateRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.post('/api/validate', async (request) => {
+    app.post('/api/validate', { config: { submitters: 'any' } }, async (request) => {
       const document = parseJobDocument(request.body);
       const model = controller.get(document.model);
       return { warnings: await model.pool.any(model.record.status).validate(JSON.stringify(document)) };

@@ -7,7 +7,10 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import select
 import socket
+import ssl
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +18,9 @@ from patchbay_worker.errors import PatchbayError, catalogue, error
 
 _ATTEMPTS: Final = 3
 _TIMEOUT_S: Final = 60.0
+#: A store that is silent for as long as this, or does not take a byte, is asked again over another connection.
+_DEAD_S: Final = 10
+_CHUNK_BYTES: Final = 1 << 16
 _PREFIX: Final = "sha256:"
 
 
@@ -70,13 +76,18 @@ class ArtifactStore:
         headers = {"authorization": f"Bearer {self._ticket}"}
         if data is not None:
             headers["content-type"] = "application/octet-stream"
+            headers["content-length"] = str(len(data))
         problem: Exception | None = None
         for _ in range(_ATTEMPTS):
             try:
                 connection = self._connect()
-                connection.request(method, path, body=data, headers=headers)
+                body = None if data is None else _Body(connection.sock, data)
+                connection.request(method, path, body=body, headers=headers)
                 response = connection.getresponse()
-                return response.status, response.read()
+                answer = response.status, response.read()
+                if body is not None and not body.complete:
+                    self.close()
+                return answer
             except (OSError, http.client.HTTPException) as failure:
                 # Also an idle connection that the server closed; both methods may be repeated safely.
                 problem = failure
@@ -91,7 +102,7 @@ class ArtifactStore:
             kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
             self._connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
             self._connection.connect()
-            self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _notice_silence(self._connection.sock)
         return self._connection
 
     def _refusal(self, sha256: str, status: int, body: bytes) -> PatchbayError:
@@ -107,3 +118,41 @@ class ArtifactStore:
         if status in (400, 409, 422):
             return error("PB_ARTIFACT_CORRUPT", artifact=_PREFIX + sha256, reason=f"the store answered {status}")
         return error("PB_ORCHESTRATOR_UNAVAILABLE", url=self.url, reason=f"it answered {status}")
+
+
+class _Body:
+    """The bytes of a PUT, until the store answers or hangs up before it has them all: otherwise a store that is gone
+    while its side of the connection is not would be waited for, and an early refusal not be read.
+    """
+
+    def __init__(self, sock: socket.socket, data: bytes) -> None:
+        self._sock = sock
+        self._data = memoryview(data)
+        self.complete = False
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for start in range(0, len(self._data), _CHUNK_BYTES):
+            if self._is_answered():
+                return
+            yield self._data[start : start + _CHUNK_BYTES]
+        self.complete = True
+
+    def _is_answered(self) -> bool:
+        if isinstance(self._sock, ssl.SSLSocket):
+            return False  # what is readable may be TLS's own
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLOUT)
+        events = poll.poll(_TIMEOUT_S * 1000)
+        if not events:
+            raise TimeoutError("the store took no byte")
+        return bool(events[0][1] & ~select.POLLOUT)
+
+
+def _notice_silence(sock: socket.socket) -> None:
+    """A link that is cut says nothing: the kernel has to ask."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    limits = {"TCP_USER_TIMEOUT": _DEAD_S * 1000, "TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+    for name, value in limits.items():
+        if hasattr(socket, name):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -62,8 +62,11 @@ class GroupSupervisor:
         runtime = ray.get_runtime_context()
         self._node = runtime.get_node_id()
         # Epochs only grow, also over a restart of this process, which forgets the last one.
-        self._epoch = int(time.time()) if runtime.was_current_actor_reconstructed else 1
-        self._state = ReplicaState(self._spec.to_json(), self._epoch)
+        # It may have been ready before: then it waits for what is away, as between two epochs.
+        self._again: Final = bool(runtime.was_current_actor_reconstructed)
+        self._epoch = int(time.time()) if self._again else 1
+        # Versions likewise: a watcher that knows those of the last process must not take one for the other.
+        self._state = ReplicaState(self._spec.to_json(), self._epoch, version=self._epoch)
         self._changed: asyncio.Condition | None = None
         self._server = ExecuteServer(self._spec.deployment)
         self._life: asyncio.Task[None] | None = None
@@ -138,7 +141,7 @@ class GroupSupervisor:
 
     async def _prepare(self) -> None:
         await self._publish(phase={"phase": "place", "message": f"reserving {self._spec.world_size} slots"})
-        await self._place()
+        await (self._place_again() if self._again else self._place())
         own = ray.util.get_node_ip_address()
         local = self._node == self._options.loopback_node
         host = "127.0.0.1" if local else own
@@ -165,7 +168,8 @@ class GroupSupervisor:
         except PatchbayError as problem:
             await self._lose_gang()
             self._failed_starts += 1
-            if self._state.description or (problem.retryable and self._failed_starts < _FIRST_STARTS):
+            patient = self._again or self._failed_starts < _FIRST_STARTS
+            if self._state.description or (problem.retryable and patient):
                 return problem
             raise
         jobs = GangJobs(gang, self._options.cancel_grace_s)
@@ -184,6 +188,7 @@ class GroupSupervisor:
             reason=None,
             description=json.dumps(description),
         )
+        log.info("epoch %d of %s is ready at %s", self._epoch, self._spec.deployment, self._state.address)
         await jobs.serve()
         epoch.close_streams()
         await self._lose_gang()
@@ -191,7 +196,7 @@ class GroupSupervisor:
 
     def _untried_url(self) -> str:
         """Only a first start is held to it: later the ranks come back also while the orchestrator is away."""
-        return "" if self._state.description else self._spec.artifact_url
+        return "" if self._state.description or self._again else self._spec.artifact_url
 
     async def _lose_gang(self) -> None:
         self._server.epoch = None
@@ -200,6 +205,7 @@ class GroupSupervisor:
             self._gang = None
 
     def _say_phase(self, phase: str, message: str) -> None:
+        log.info("epoch %d of %s: %s", self._epoch, self._spec.deployment, message)
         self._saying = asyncio.create_task(self._publish(phase={"phase": phase, "message": message}))
 
     async def _fail(self, problem: PatchbayError) -> None:

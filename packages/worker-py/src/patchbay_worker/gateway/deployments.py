@@ -179,7 +179,7 @@ class Deployments:
         try:
             return await self._until_ready(wanted, on_phase)
         except PatchbayError:
-            await self.undeploy(wanted.deployment)
+            await self.undeploy(wanted.deployment)  # raises Ray's own error when that was the reason
             raise
 
     async def _refuse_other(self, wanted: GangSpec) -> None:

@@ -33,7 +33,7 @@ class Driver:
     """`local_only`: nobody beyond this host is to reach supervisors that run on it."""
 
     def __init__(self, address: str, *, local_only: bool) -> None:
-        self._address = address
+        self.address: Final = address
         self._local_only = local_only
         self._namespace = os.environ.get("PATCHBAY_RAY_NAMESPACE") or DEFAULT_NAMESPACE
         self._loopback_node: str | None = None
@@ -42,20 +42,20 @@ class Driver:
         """RAY_AUTH_MODE and RAY_AUTH_TOKEN(_PATH) of the environment authenticate."""
         for attempt in range(1, _CONNECTS + 1):
             try:
-                ray.init(address=self._address, namespace=self._namespace, log_to_driver=False, configure_logging=False)
+                ray.init(address=self.address, namespace=self._namespace, log_to_driver=False, configure_logging=False)
                 break
             except ConnectionError as problem:
                 # The head forks a server per Ray Client, which fails now and then.
                 if not self.is_client or attempt == _CONNECTS:
                     raise
-                log.warning("connecting to %s failed, attempt %d: %s", self._address, attempt, problem)
+                log.warning("connecting to %s failed, attempt %d: %s", self.address, attempt, problem)
         if self._local_only and not self.is_client:
             self._loopback_node = ray.get_runtime_context().get_node_id()
 
     @property
     def is_client(self) -> bool:
         """Through Ray Client this process is outside of the cluster and sees only part of Ray's interface."""
-        return self._address.startswith("ray://")
+        return self.address.startswith("ray://")
 
     def disconnect(self) -> None:
         ray.shutdown()

@@ -68,6 +68,11 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             return pb.DeployResponse(ready=_deployment(wanted.deployment, states))
         except PatchbayError as problem:
             return pb.DeployResponse(failed_json=json.dumps(problem.to_json()))
+        except (ray.exceptions.RayError, ConnectionError, TimeoutError) as problem:
+            # Says nothing of the model: whether it comes up is seen when Ray is back.
+            reason = f"Ray did not answer: {type(problem).__name__}: {problem}".strip().splitlines()[0]
+            told = error("PB_GATEWAY_UNAVAILABLE", address=self._driver.address, reason=reason)
+            return pb.DeployResponse(failed_json=json.dumps(told.to_json()))
         except Exception as problem:
             log.exception("deploying %s failed", request.name)
             reason = f"{type(problem).__name__}: {problem}"
