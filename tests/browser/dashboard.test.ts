@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { keys } from '@patchbay/protocol';
 import type { JobSpec } from '@patchbay/sdk';
 import { Redis } from 'ioredis';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page, Response } from 'playwright-core';
 import { complaintsOf, findChromium, launch } from '../support/browser.js';
+import { checkAnswer, routeOf } from '../support/http-contract.js';
 import { ROOT, connect, sharedStack } from '../support/stack.js';
 
 const MODEL = 'facts-tp2';
@@ -48,12 +49,22 @@ const bad: JobSpec = {
   runs: [{ inputs: { text: ['The capital of France is'] } }] as never,
 };
 
+/** A stream has no end, and a page that is left no body any more. */
+async function held(response: Response): Promise<void> {
+  const [method, url, type] = [response.request().method(), response.url(), response.headers()['content-type'] ?? ''];
+  if (routeOf(method, url) === undefined || type.startsWith('text/event-stream')) return;
+  const text = await response.text().catch(() => undefined);
+  if (text !== undefined) checkAnswer(method, url, response.status(), type, text);
+}
+
 describe('dashboard', function () {
   this.timeout(60_000);
   let browser: Browser;
   let context: BrowserContext;
   let page: Page;
   let complaints: string[];
+  /** Every answer that the page got, held against the contract. */
+  const answers: Promise<void>[] = [];
   const jobs = { good: '', bad: '' };
   let [http, token, redisUrl] = ['', '', ''];
 
@@ -77,11 +88,13 @@ describe('dashboard', function () {
     context = await browser.newContext({ viewport: { width: 1360, height: 900 } });
     page = await context.newPage();
     complaints = complaintsOf(page);
+    page.on('response', (response) => answers.push(held(response)));
     await page.goto(`${http}/?token=${token}`);
   });
   after(async () => browser?.close());
 
   afterEach(async () => {
+    await Promise.all(answers.splice(0));
     assert.deepEqual(complaints?.splice(0) ?? [], []);
     assert.equal(await page?.evaluate('window.pwned'), undefined, 'a string of a job was run');
   });

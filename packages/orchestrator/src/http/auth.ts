@@ -6,11 +6,10 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import { error } from '@patchbay/protocol';
+import type { Role } from '@patchbay/protocol/http';
 import type { FastifyRequest } from 'fastify';
 import type { Tickets } from '../artifacts/tickets.js';
 import { digestOfKey } from './api-keys.js';
-
-export type Role = 'operator' | 'reader';
 
 export const SESSION_COOKIE = 'patchbay_session';
 const SESSION_SECONDS = 12 * 3600;
