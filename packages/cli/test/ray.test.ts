@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import { freePorts } from '../src/processes/ports.js';
 import { startRay, type RunningRay } from '../src/stack/ray.js';
 import { processesNaming } from './processes.js';
@@ -18,7 +18,10 @@ describe('ray of the stack', function () {
   const start = (ports?: (count: number) => Promise<number[]>): Promise<RunningRay> => {
     writeFileSync(home().rayToken, 'a'.repeat(64), { mode: 0o600 });
     const env = { ...process.env, RAY_AUTH_MODE: 'token', RAY_AUTH_TOKEN_PATH: home().rayToken };
-    return startRay({ paths: home(), python: checkout.python, env, ...(ports !== undefined && { ports }) }, never());
+    return startRay(
+      { paths: home(), python: installation.python, env, ...(ports !== undefined && { ports }) },
+      never(),
+    );
   };
 
   it('starts with other ports when one was taken in between', async () => {

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { SANDBOX_LEVELS, errorJson } from '@patchbay/protocol';
 import { z } from 'zod';
+import { installation } from '../installation.js';
 import { LEVELS } from '../levels.js';
 import type { Check } from './diagnose.js';
 
@@ -35,6 +36,6 @@ export async function sandboxSelfTest(python: string): Promise<Check> {
     };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n').slice(0, 2).join(' ') : String(cause);
-    return { name, status: 'fail', found: `its self-test did not run: ${reason}`, fix: 'Run npm run setup.' };
+    return { name, status: 'fail', found: `its self-test did not run: ${reason}`, fix: `Run ${installation.setup}.` };
   }
 }

@@ -2,7 +2,7 @@
 import { delimiter } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { StackInfo } from '@patchbay/protocol';
-import { checkout } from '../checkout.js';
+import { installation } from '../installation.js';
 import type { StackPaths } from './paths.js';
 
 export interface StackEnvironment {
@@ -25,7 +25,7 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo, hosts: Host
     PATCHBAY_HOME: paths.home,
     PATCHBAY_GATEWAY_TOKEN: randomBytes(24).toString('base64url'),
   };
-  const pythonPath = [...checkout.pythonPath, process.env['PYTHONPATH'] ?? '']
+  const pythonPath = [...installation.pythonPath, process.env['PYTHONPATH'] ?? '']
     .filter((path) => path !== '')
     .join(delimiter);
   return {
