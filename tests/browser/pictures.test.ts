@@ -81,6 +81,7 @@ describe('pictures of the dashboard', function () {
     const { map } = await causalTrace(client, MODEL, 4);
     await page.goto(`${dashboard.http}/jobs/${await newest()}`);
     const picture = page.getByRole('img', { name: /layer by position: .*heat map of 4 by 5/ });
+    await picture.waitFor();
     const values = (await picture.locator('title').allTextContents()).map((text) => Number(text.split(': ').at(-1)));
     const expected = map.values.flat();
     assert.equal(values.length, expected.length);
