@@ -3,7 +3,7 @@ import { isPatchbayError, type JobEvent } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
-import { prepareFolder } from '../output-path.js';
+import { prepareFolder } from './output-path.js';
 import type { Output } from '../output.js';
 import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';

@@ -6,7 +6,7 @@ import { heatmap, summarise, toSvg, toTerminal, type Heatmap } from '@patchbay/c
 import { error, nearest } from '@patchbay/protocol';
 import { readSafetensors, type Tensor } from '@patchbay/sdk';
 import { defineCommand, positional, text } from '../define-command.js';
-import { notWritable } from '../output-path.js';
+import { notWritable } from './output-path.js';
 import { coloured, table } from '../output.js';
 
 /** What fits beside each other in a terminal; a picture has all. */
