@@ -250,7 +250,8 @@ describe('dashboard', function () {
     await page.getByText('draining').waitFor({ state: 'detached' });
   });
 
-  it('keeps few rows of ten thousand jobs, and reaches the last', async () => {
+  it('keeps few rows of ten thousand jobs, and reaches the last', async function () {
+    this.timeout(150_000);
     const redis = new Redis(redisUrl.startsWith('unix://') ? { path: redisUrl.slice(7) } : (redisUrl as never));
     const ids = Array.from({ length: 10_000 }, (_, index) => `bulk-${String(index).padStart(5, '0')}`);
     try {

@@ -137,7 +137,7 @@ export function JobTable({ models }: { readonly models: readonly string[] }): JS
       ) : null}
       {list.problem !== undefined && list.jobs.length === 0 ? null : (
         <p class="muted count" role="status">
-          {list.jobs.length === 1 ? '1 job' : `${list.jobs.length} jobs`}
+          {list.jobs.length === 1 ? '1 job' : `${list.jobs.length.toLocaleString()} jobs`}
           {list.ended ? '' : ' loaded, more below'}
         </p>
       )}

@@ -33,9 +33,13 @@ export function artifactRoutes({ artifacts, artifactMaxBytes }: ArtifactRoutePar
 
     serve(app, ROUTES.getArtifact, async ({ params, request, reply }) => {
       const info = await artifacts.head(params.sha256);
-      describe(reply, info);
       const range = parseRange(request.headers.range, info.bytes);
-      if (range === 'unsatisfiable') return reply.code(416).header('content-range', `bytes */${info.bytes}`).send();
+      if (range === 'unsatisfiable') {
+        const told = error('PB_REQUEST_INVALID', { reason: `the file has ${info.bytes} bytes` }, { path: 'Range' });
+        void reply.code(416).header('content-range', `bytes */${info.bytes}`).type(MEDIA.json);
+        return reply.send(told.toJSON());
+      }
+      describe(reply, info);
       if (range === undefined) return reply.header('content-length', info.bytes).send(await artifacts.get(info.sha256));
       const { start, end } = range;
       void reply
