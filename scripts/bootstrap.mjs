@@ -6,12 +6,12 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { takeLock } from './setup/lock.mjs';
+import { takeLock } from '../packages/cli/setup/lock.mjs';
 import { installNodePackages, installPnpm } from './setup/node-packages.mjs';
 import { installPythonPackages } from './setup/python-packages.mjs';
 import { buildPage } from './setup/dashboard.mjs';
-import { createProgress, SetupError } from './setup/progress.mjs';
-import { run } from './setup/run.mjs';
+import { createProgress, SetupError } from '../packages/cli/setup/progress.mjs';
+import { run } from '../packages/cli/setup/run.mjs';
 
 const MINIMUM_NODE = [20, 19];
 const BUILT = ['packages/charts', 'packages/sdk', 'packages/orchestrator', 'packages/cli', 'packages/testing'];

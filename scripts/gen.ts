@@ -20,9 +20,11 @@ import { z } from 'zod';
 import { CATALOGUE } from '../packages/protocol/src/error-catalogue.js';
 import { errorJson } from '../packages/protocol/src/errors.js';
 import { jobDocument } from '../packages/protocol/src/job.js';
+import { openApi } from '../packages/protocol/src/http/openapi.js';
 import { jobResult } from '../packages/protocol/src/result.js';
 import { cliPage } from './cli-page.js';
 import { grafanaDashboard } from './grafana-dashboard.js';
+import { httpPage } from './http-page.js';
 import { jobDocumentPage } from './job-document.js';
 import { jobStatesPage } from './job-states.js';
 import { metricsPage } from './metrics-page.js';
@@ -31,6 +33,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const python = process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python');
 const protocol = 'packages/protocol';
 
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
 
 function errorsTable(): string {
@@ -65,6 +68,8 @@ function printed(): Map<string, string> {
     ['infra/observability/grafana-dashboard.json', json(grafanaDashboard())],
     ['docs/metrics.md', metricsPage(root, python)],
     ['docs/job-states.md', jobStatesPage()],
+    ['docs/http.md', httpPage(readFileSync(join(root, 'docs/http.md'), 'utf8'))],
+    ['docs/reference/openapi.json', json(openApi(version))],
   ]);
 }
 

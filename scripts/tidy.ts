@@ -23,6 +23,7 @@ type Rule = (files: readonly SourceFile[]) => Finding[];
 /** `<rule> <path>` -> why this one is right as it is. */
 const EXCEPTIONS: Readonly<Record<string, string>> = {
   'folder-files packages/cli/src/commands': 'one file per command, found by its name',
+  'folder-files examples': 'one file per example, found by its number',
   'folder-files packages/worker-py/src/patchbay_worker/hooks': 'one flat list of the steps of a hook call',
   'folder-files packages/charts/src': 'one flat list of pictures and what they are drawn with',
   'folder-files packages/protocol/src': 'one flat list of the concepts of the contract; folders would only hide them',

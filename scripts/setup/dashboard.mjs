@@ -1,8 +1,8 @@
 // The dashboard's page, built by Vite into packages/dashboard/dist/page; again only when something that it is made of changed.
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from './run.mjs';
-import { digest, readStamp, writeStamp } from './stamp.mjs';
+import { run } from '../../packages/cli/setup/run.mjs';
+import { digest, readStamp, writeStamp } from '../../packages/cli/setup/stamp.mjs';
 
 const SOURCES = ['dashboard/src', 'dashboard/public', 'charts/src', 'protocol/src', 'sdk/src/tensors'];
 const SINGLE = ['packages/dashboard/index.html', 'packages/dashboard/vite.config.ts', 'pnpm-lock.yaml'];

@@ -1,8 +1,8 @@
 // pnpm itself (a pinned version under .patchbay/tools) and the Node packages of the lock file.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from './run.mjs';
-import { digest, readStamp, writeStamp } from './stamp.mjs';
+import { run } from '../../packages/cli/setup/run.mjs';
+import { digest, readStamp, writeStamp } from '../../packages/cli/setup/stamp.mjs';
 
 const PNPM = '12.21.0';
 const NETWORK = 'Check the connection to the npm registry (npm ping), or a mirror set by: npm config set registry ...';

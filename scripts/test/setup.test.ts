@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-const SETUP = new URL('../setup/', import.meta.url);
+const SETUP = new URL('../../packages/cli/setup/', import.meta.url);
 
 describe('set-up', () => {
   let folder: string;

@@ -1,19 +1,17 @@
 /** The dashboard in a real browser, on real jobs: every page, accessibility, hostile strings, live steps, ten thousand jobs. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { keys } from '@patchbay/protocol';
 import type { JobSpec } from '@patchbay/sdk';
 import { Redis } from 'ioredis';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { complaintsOf, findChromium, launch } from '../support/browser.js';
-import { ROOT, connect, sharedStack } from '../support/stack.js';
+import type { Page } from 'playwright-core';
+import { DashboardPage } from '../support/dashboard-page.js';
+import { ROOT, TINY_FACTS, connect, sharedStack } from '../support/stack.js';
 
 const MODEL = 'facts-tp2';
 const HOSTILE = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>\u202e';
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const SHOTS = join(ROOT, 'out/dashboard');
 
 const python = (source: string): object => ({ kind: 'python', source });
 const SIGNATURE = 'def edit(current_module, inputs, save_ctx, modules):';
@@ -50,64 +48,32 @@ const bad: JobSpec = {
 
 describe('dashboard', function () {
   this.timeout(60_000);
-  let browser: Browser;
-  let context: BrowserContext;
+  let dashboard: DashboardPage;
   let page: Page;
-  let complaints: string[];
   const jobs = { good: '', bad: '' };
   let [http, token, redisUrl] = ['', '', ''];
 
   before(async function () {
     this.timeout(300_000);
     ({ http, token, redisUrl } = sharedStack().info);
-    const path = findChromium();
-    if (path === undefined) {
-      process.stderr.write(
-        '  no Chromium: apt-get install chromium, or set PATCHBAY_CHROMIUM; the dashboard is not tested\n',
-      );
-      this.skip();
-    }
-    mkdirSync(SHOTS, { recursive: true });
     await using client = connect();
     const [one, other] = [await client.jobs.submit(good), await client.jobs.submit(bad)];
     await one.result();
     await assert.rejects(other.result());
     Object.assign(jobs, { good: one.id, bad: other.id });
-    browser = await launch(path);
-    context = await browser.newContext({ viewport: { width: 1360, height: 900 } });
-    page = await context.newPage();
-    complaints = complaintsOf(page);
-    await page.goto(`${http}/?token=${token}`);
+    const started = await DashboardPage.start();
+    if (started === undefined) return this.skip();
+    dashboard = started;
+    page = dashboard.page;
   });
-  after(async () => browser?.close());
+  after(async () => dashboard?.browser.close());
+  afterEach(() => dashboard?.settle());
 
-  afterEach(async () => {
-    assert.deepEqual(complaints?.splice(0) ?? [], []);
-    assert.equal(await page?.evaluate('window.pwned'), undefined, 'a string of a job was run');
-  });
-
-  const open = async (path: string, text: string): Promise<void> => {
-    await page.goto(http + path);
-    await page.getByText(text).first().waitFor();
-  };
-
-  /** What is inside a picture is drawn by the chart package, whose tests hold its contrasts. */
-  const rules = { light: ['wcag2a', 'wcag2aa', 'wcag21aa'], dark: ['color-contrast'] };
-
-  async function check(name: string): Promise<void> {
-    for (const scheme of ['light', 'dark'] as const) {
-      await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
-      await page.screenshot({ path: join(SHOTS, `${name}-${scheme}.png`), fullPage: true });
-      const found = await page.evaluate<string[]>(
-        `(async () => { ${AXE}; const { violations } = await axe.run({ include: [['body']], exclude: [['.chart svg g']] }, { runOnly: ${JSON.stringify(rules[scheme])} });
-         return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => id + ': ' + html.slice(0, 160) + ' ' + failureSummary)); })()`,
-      );
-      assert.deepEqual(found, [], `${name}, ${scheme}`);
-    }
-  }
+  const open = (path: string, text: string): Promise<void> => dashboard.open(path, text);
+  const check = (name: string): Promise<void> => dashboard.check(name);
 
   it('asks for a token, refuses a wrong one, and keeps the right one out of the address', async () => {
-    const stranger = await browser.newContext();
+    const stranger = await dashboard.browser.newContext();
     const other = await stranger.newPage();
     await other.goto(http);
     await other.getByLabel('Token').fill('wrong');
@@ -125,7 +91,7 @@ describe('dashboard', function () {
     await open('/', jobs.bad);
     await check('queues');
     await page.getByLabel('Text').fill(jobs.bad.slice(0, 13));
-    await page.getByText('1 jobs').waitFor();
+    await page.getByText('1 job').waitFor();
     await page.getByRole('listbox').press('Enter');
     await page.waitForURL(`${http}/jobs/${jobs.bad}`);
   });
@@ -151,10 +117,104 @@ describe('dashboard', function () {
     await check('failed');
   });
 
-  it('copies a document as code', async () => {
+  it('copies a document as code that runs as it stands', async function () {
+    this.timeout(120_000);
     await open(`/jobs/${jobs.good}`, 'clean/logits');
-    await page.getByRole('button', { name: 'curl' }).click();
-    await page.getByText('--data-binary').waitFor();
+    const folder = mkdtempSync(join(ROOT, 'tests/node_modules/.copied-'));
+    const env = { ...process.env, PATCHBAY_REDIS_URL: redisUrl, PATCHBAY_HTTP_URL: http, PATCHBAY_TOKEN: token };
+    const card = page.getByRole('region', { name: 'Document' });
+    const ways = {
+      TypeScript: ['job.mts', process.execPath, '--import', join(ROOT, 'node_modules/tsx/dist/loader.mjs')],
+      curl: ['job.sh', 'sh'],
+      Python: ['job.py', 'python3'],
+    } as const;
+    try {
+      for (const [kind, [file, command, ...args]] of Object.entries(ways)) {
+        await card.getByRole('button', { name: kind }).click();
+        await card.getByRole('button', { name: kind, pressed: true }).waitFor();
+        writeFileSync(join(folder, file), await card.locator('pre').innerText());
+        const ran = spawnSync(command, [...args, file], { cwd: folder, env, encoding: 'utf8', timeout: 60_000 });
+        assert.equal(ran.status, 0, `${kind}: ${ran.stderr}`);
+        if (kind === 'TypeScript') assert.match(ran.stdout, / Paris/);
+        else assert.match(ran.stdout, /["']jobId["']/, kind);
+      }
+      await using client = connect();
+      const { jobs: [newest] } = await client.jobs.list({ limit: 1 }); // prettier-ignore
+      const again = client.jobs.get(newest!.id);
+      assert.equal((await again.result()).runs['clean']?.topK?.[0]?.[0]?.token, ' Paris');
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+
+  it('deploys a model from the cluster page, shows who holds what, and undeploys it', async function () {
+    this.timeout(180_000);
+    await open('/cluster', 'Deploy a model');
+    const form = page.getByRole('region', { name: 'Deploy a model' });
+    await form.getByLabel('Model').fill(TINY_FACTS);
+    await form.getByLabel('Name').fill('by-hand');
+    await form.getByLabel('tp').fill('2');
+    await form.getByRole('button', { name: 'Deploy' }).click();
+    const card = page.getByLabel('Deployment by-hand');
+    await card.locator('header .state-ready').waitFor({ timeout: 120_000 });
+    const ranks = card.getByLabel('Ranks of by-hand').getByRole('row');
+    const texts = await ranks.allInnerTexts();
+    assert.equal(texts.length, 3);
+    assert.match(texts[1]!, /all\s+all\s+1 of 2.*MiB.*MiB/s);
+    assert.match(texts[2]!, /2 of 2/);
+    await card.getByText('kinds of activation').click();
+    const gate = card.getByRole('row').filter({ hasText: 'mlp.gate_proj' });
+    assert.match(
+      await gate.first().innerText(),
+      /model\.layers\.\*\.mlp\.gate_proj\s+forward\s+\[B, S, 512\]\s+2\s+0 – 255\s+256 – 511/,
+    );
+    await check('deployed');
+    await card.getByRole('button', { name: 'Undeploy' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Undeploy' }).click();
+    await card.waitFor({ state: 'detached', timeout: 60_000 });
+    await form.getByLabel('Model').fill('/nowhere/at/all');
+    await form.getByRole('button', { name: 'Deploy' }).click();
+    await form.getByRole('alert').waitFor({ timeout: 60_000 });
+    assert.match(await form.getByRole('alert').innerText(), /PB_MODEL_LOAD_FAILED/);
+  });
+
+  it('fits a narrow window on every page', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    try {
+      const pages = {
+        '/': jobs.bad,
+        '/cluster': 'Supervisor',
+        [`/jobs/${jobs.good}`]: 'clean/logits',
+        [`/jobs/${jobs.bad}`]: 'Traceback',
+        [`/jobs/${jobs.good}/compare/${jobs.bad}`]: 'Documents',
+      };
+      for (const [path, text] of Object.entries(pages)) {
+        await open(path, text);
+        const over = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+        assert.equal(over, 0, `${path} is wider than the window`);
+      }
+    } finally {
+      await page.setViewportSize({ width: 1360, height: 900 });
+    }
+  });
+
+  it('is used without a mouse: to a job, a tensor, a part of it', async () => {
+    await open('/', jobs.good);
+    await page.getByRole('listbox').focus();
+    for (let pressed = 0; new URL(page.url()).pathname === '/' && pressed < 2; pressed++) {
+      await page.keyboard.press('Home');
+      await page.keyboard.press('Enter');
+      await page.waitForURL(/\/jobs\//).catch(() => undefined);
+    }
+    await open(`/jobs/${jobs.good}`, 'clean/logits');
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate('document.activeElement.textContent'), 'Skip to content');
+    await page.getByRole('button', { name: 'clean/resid/model.layers.2/0' }).focus();
+    await page.keyboard.press('Enter');
+    await page.getByLabel('Columns shown').focus();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('16');
+    await page.getByRole('img', { name: /heat map of 5 by 16/ }).waitFor();
   });
 
   it('compares two jobs, shows the cluster and the raw queues', async () => {
@@ -165,7 +225,7 @@ describe('dashboard', function () {
     await check('cluster');
     await page.goto(`${http}/queues`);
     await page.getByText(`jobs-${MODEL}`).first().waitFor();
-    const fonts = complaints.splice(0).filter((text) => !text.includes('fonts.googleapis.com'));
+    const fonts = dashboard.complaints.splice(0).filter((text) => !text.includes('fonts.googleapis.com'));
     assert.deepEqual(fonts, []);
   });
 
@@ -190,7 +250,8 @@ describe('dashboard', function () {
     await page.getByText('draining').waitFor({ state: 'detached' });
   });
 
-  it('keeps few rows of ten thousand jobs, and reaches the last', async () => {
+  it('keeps few rows of ten thousand jobs, and reaches the last', async function () {
+    this.timeout(150_000);
     const redis = new Redis(redisUrl.startsWith('unix://') ? { path: redisUrl.slice(7) } : (redisUrl as never));
     const ids = Array.from({ length: 10_000 }, (_, index) => `bulk-${String(index).padStart(5, '0')}`);
     try {

@@ -15,6 +15,7 @@ import { ablateHeads } from '../../examples/07-ablate-heads.js';
 import { probeContinents } from '../../examples/08-probe.js';
 import { TAUGHT, trainAdapter } from '../../examples/09-adapter.js';
 import { headNorms } from '../../examples/10-parameters.js';
+import { attention } from '../../examples/11-attention.js';
 import { ROOT, connect, deploymentOf, sharedStack } from '../support/stack.js';
 
 const largest = (row: readonly number[]): number => row.indexOf(Math.max(...row));
@@ -125,6 +126,17 @@ describe('examples', () => {
     assert.deepEqual(one!.map.values, two!.map.values);
     assert.deepEqual(one!.map.values, four!.map.values);
     assert.ok(Math.max(...one!.map.values.flat()) === 1 && Math.min(...one!.map.values.flat()) < 0.9);
+  });
+
+  it('11: the patterns are those of the eager kernel of transformers', async () => {
+    const { tokens, heads } = await attention(client, model, { layer: 2, heads: 8, keyHeads: 4 });
+    assert.equal(tokens.length, 5);
+    // AutoModelForCausalLM.from_pretrained(model, attn_implementation='eager')(..., output_attentions=True).attentions[2]
+    const eager = [0.8387, 0.9981, 0.5681, 0.9554, 1, 1, 0.9952, 0.9992];
+    const strongest = heads.map((pattern) => Math.max(...pattern.at(-1)!));
+    for (const [head, value] of strongest.entries())
+      assert.ok(Math.abs(value - eager[head]!) < 1e-4, `head ${head}: ${value}`);
+    assert.deepEqual(heads.map((pattern) => largest(pattern.at(-1)!)), [2, 0, 1, 2, 3, 3, 0, 1]); // prettier-ignore
   });
 
   it('is a script that writes its picture', async () => {

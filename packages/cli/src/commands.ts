@@ -2,6 +2,7 @@
 import type { Command } from './define-command.js';
 
 const LOADERS: Readonly<Record<string, () => Promise<Command>>> = {
+  setup: async () => (await import('./commands/setup.js')).setup,
   up: async () => (await import('./commands/up.js')).up,
   down: async () => (await import('./commands/down.js')).down,
   doctor: async () => (await import('./commands/doctor.js')).doctor,

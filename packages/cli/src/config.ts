@@ -7,7 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { SANDBOX_LEVELS, STACK_FILE, error, formatPath } from '@patchbay/protocol';
 import { z } from 'zod';
-import { checkout } from './checkout.js';
+import { installation } from './installation.js';
 
 const most = z.coerce.number().int().min(1).optional();
 
@@ -156,5 +156,5 @@ export async function loadConfig(
       ? dirname(file.path)
       : cwd;
   const home = merged.home === undefined ? defaultHome(cwd) : resolve(relativeTo, merged.home);
-  return { ...merged, home, python: merged.python ?? checkout.python };
+  return { ...merged, home, python: merged.python ?? installation.python };
 }

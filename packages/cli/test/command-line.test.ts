@@ -6,7 +6,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { errorJson, type ErrorJson } from '@patchbay/protocol';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import { temporaryHome } from './temporary-home.js';
 
 describe('patchbay', function () {
@@ -20,7 +20,7 @@ describe('patchbay', function () {
       PATCHBAY_REDIS_URL: '',
       PATCHBAY_HTTP_URL: '',
     };
-    const { status, stdout, stderr } = spawnSync(process.execPath, [checkout.bin, ...args], {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [installation.bin, ...args], {
       encoding: 'utf8',
       timeout: 60_000,
       env,
@@ -144,7 +144,7 @@ describe('patchbay', function () {
     const silent = createServer(() => child.kill('SIGINT')); // the question is there, the answer never comes
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
-    const child = spawn(process.execPath, [checkout.bin, 'models', '--http-url', url], {
+    const child = spawn(process.execPath, [installation.bin, 'models', '--http-url', url], {
       env: { ...process.env, PATCHBAY_HOME: home().home },
       stdio: 'ignore',
     });

@@ -1,7 +1,7 @@
 /** Commands that need no stack: completion in real shells, a starter project, tensors of a folder. */
 import assert from 'node:assert/strict';
 import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -53,6 +53,24 @@ describe('commands without a stack', () => {
     assert.equal(again.status, 2);
     assert.match((JSON.parse(again.stdout) as { message: string }).message, /first-job\.ts/);
     assert.equal(readFileSync(own, 'utf8'), 'changed');
+  });
+
+  it('what cannot be written is told before anything runs, and an empty folder is no result', () => {
+    writeFileSync(join(folder, 'job.json'), '{}');
+    writeFileSync(join(folder, 'taken'), '');
+    for (const args of [
+      ['run', 'job.json', '--out', 'taken'],
+      ['result', 'some-job', '--out', 'taken/below'],
+    ]) {
+      const { status, stdout } = patchbay(...args, '--json');
+      const { code, message } = JSON.parse(stdout) as { code: string; message: string };
+      assert.deepEqual([status, code], [2, 'PB_USAGE']);
+      assert.match(message, /taken.* cannot be written/);
+    }
+    mkdirSync(join(folder, 'empty'));
+    const empty = patchbay('show', 'empty');
+    assert.equal(empty.status, 2);
+    assert.match(empty.stderr, /empty has no tensors/);
   });
 
   it('show lists tensors and draws one, as text and as a picture', () => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isPatchbayError } from '@patchbay/protocol';
-import { checkout, deploymentName, resolveModel } from '../src/checkout.js';
+import { installation, deploymentName, resolveModel } from '../src/installation.js';
 import { loadConfig, sandboxEnvironment } from '../src/config.js';
 import { temporaryHome } from './temporary-home.js';
 
@@ -18,7 +18,7 @@ describe('configuration', () => {
     const { redisUrl, httpPort, token, python } = await loadConfig({ token: 'option' }, environment, cwd);
     assert.deepEqual(
       { redisUrl, httpPort, token, python },
-      { redisUrl: 'redis://file', httpPort: 1002, token: 'option', python: checkout.python },
+      { redisUrl: 'redis://file', httpPort: 1002, token: 'option', python: installation.python },
     );
   });
 
@@ -78,7 +78,7 @@ describe('configuration', () => {
   }
 
   it('knows built-in models, paths and hub names', () => {
-    assert.equal(resolveModel('tiny-facts'), join(checkout.models, 'tiny-facts'));
+    assert.equal(resolveModel('tiny-facts'), join(installation.models, 'tiny-facts'));
     assert.equal(resolveModel('./x', '/somewhere'), '/somewhere/x');
     assert.equal(resolveModel('org/model', '/somewhere'), 'org/model');
     assert.deepEqual(['org/model-1.5', '/a/b/my model/', 'tiny-facts'].map(deploymentName), [

@@ -4,7 +4,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import { processStart } from '../src/stack/keeper.js';
 import { waitFor } from '../src/processes/wait.js';
 
@@ -40,7 +40,7 @@ describe('guard.py', function () {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  const guardCommand = (...args: string[]): string[] => ['-I', '-S', checkout.guard, '--grace', '0.2', ...args];
+  const guardCommand = (...args: string[]): string[] => ['-I', '-S', installation.guard, '--grace', '0.2', ...args];
   const startGuard = (...args: string[]): ChildProcess => {
     const child = spawn('python3', guardCommand(...args), {
       detached: true,

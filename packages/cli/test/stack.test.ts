@@ -5,7 +5,7 @@ import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync 
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { errorJson, stackInfo, type StackInfo } from '@patchbay/protocol';
-import { checkout } from '../src/checkout.js';
+import { installation } from '../src/installation.js';
 import { waitFor } from '../src/processes/wait.js';
 import { isAlive, readStack } from '../src/stack/keeper.js';
 import { makeFolders, stackPaths, type StackPaths } from '../src/stack/paths.js';
@@ -28,7 +28,7 @@ describe('a whole stack', function () {
   const environment = (path: string): NodeJS.ProcessEnv => ({ ...process.env, PATCHBAY_HOME: path, NO_COLOR: '1' });
   function patchbay(path: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
     homes.add(path);
-    const { status, stdout, stderr } = spawnSync(process.execPath, [checkout.bin, ...args], {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [installation.bin, ...args], {
       encoding: 'utf8',
       timeout: 120_000,
       env: environment(path),
@@ -44,7 +44,7 @@ describe('a whole stack', function () {
     path: string,
   ): Promise<{ child: ChildProcess; info: StackInfo; exit: Promise<number | string> }> {
     homes.add(path);
-    const child = spawn(process.execPath, [checkout.bin, 'up', '--json'], {
+    const child = spawn(process.execPath, [installation.bin, 'up', '--json'], {
       env: environment(path),
       stdio: ['ignore', 'pipe', 'ignore'],
     });
@@ -119,7 +119,7 @@ describe('a whole stack', function () {
   });
 
   it('ends with 130 on Ctrl-C while it starts, and leaves nothing', async () => {
-    const child = spawn(process.execPath, [checkout.bin, 'up'], {
+    const child = spawn(process.execPath, [installation.bin, 'up'], {
       env: environment(home().home),
       stdio: ['ignore', 'ignore', 'pipe'],
     });

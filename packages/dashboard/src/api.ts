@@ -1,58 +1,20 @@
 /** What the page asks the orchestrator. Every refusal becomes an `ApiError` with the service's own words. @module */
 import type { Deployment, ErrorJson, JobDocument, JobResult, JobState, JobStatus } from '@patchbay/protocol';
+import type {
+  Cluster,
+  DeployLine,
+  JobPage,
+  JobWithDocument,
+  Place,
+  QueueOverview,
+  Role,
+  Session,
+  Submitted,
+  TensorPlace,
+} from '@patchbay/protocol/http';
 
-export type { Deployment, ErrorJson, JobDocument, JobResult, JobState, JobStatus };
-export type Role = 'operator' | 'reader';
-
-export interface Session {
-  readonly required: boolean;
-  readonly role: Role | null;
-}
-
-export interface QueueOverview {
-  readonly model: string;
-  readonly status: string;
-  readonly replicas: number;
-  readonly ready: number;
-  readonly waiting: number;
-  readonly running: number;
-  readonly draining: boolean;
-  readonly points: readonly {
-    readonly at: number;
-    readonly completed: number;
-    readonly failed: number;
-    readonly cancelled: number;
-    readonly p50: number | null;
-    readonly p95: number | null;
-  }[];
-}
-
-export interface Place {
-  readonly ahead: number | null;
-  readonly expectedStartMs: number | null;
-}
-
-export interface TensorPlace {
-  readonly file: string;
-  readonly name: string;
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  readonly sha256: string;
-  readonly begin: number;
-  readonly end: number;
-  readonly inline: boolean;
-}
-
-export interface Cluster {
-  readonly nodes: readonly {
-    readonly id: string;
-    readonly address: string;
-    readonly alive: boolean;
-    readonly resources: Readonly<Record<string, number>>;
-    readonly used: Readonly<Record<string, number>>;
-  }[];
-  readonly versions: Readonly<Record<string, string>>;
-}
+export type { Cluster, Deployment, DeployLine, ErrorJson, JobDocument, JobResult, JobState, JobStatus };
+export type { JobWithDocument, QueueOverview, Role, Session, TensorPlace };
 
 export interface JobFilter {
   readonly state?: string;
@@ -60,8 +22,6 @@ export interface JobFilter {
   readonly label?: string;
   readonly text?: string;
 }
-
-export type JobWithDocument = JobStatus & { readonly document: JobDocument };
 
 export class ApiError extends Error {
   constructor(readonly detail: Pick<ErrorJson, 'code' | 'message' | 'hint' | 'path'>) {
@@ -109,27 +69,27 @@ export const api = {
   jobs: (filter: JobFilter, limit: number, cursor: string | undefined, signal?: AbortSignal) => {
     const query = new URLSearchParams({ limit: String(limit), ...(cursor !== undefined && { cursor }) });
     for (const [name, value] of Object.entries(filter)) if (value) query.set(name, value as string);
-    return get<{ jobs: JobStatus[]; nextCursor?: string }>(`/api/jobs?${query}`, signal);
+    return get<JobPage>(`/api/jobs?${query}`, signal);
   },
   job: (id: string, signal?: AbortSignal) => get<JobWithDocument>(job(id), signal),
   place: (id: string, signal?: AbortSignal) => get<Place>(`${job(id)}/place`, signal),
   result: (id: string, signal?: AbortSignal) => get<JobResult>(`${job(id)}/result`, signal),
   tensors: (id: string, signal?: AbortSignal) => get<{ tensors: TensorPlace[] }>(`${job(id)}/tensors`, signal),
   cancel: (id: string) => send('POST', `${job(id)}/cancel`, { reason: 'asked for on the dashboard' }),
-  retry: (id: string) => send<{ jobId: string }>('POST', `${job(id)}/retry`),
+  retry: (id: string) => send<Submitted>('POST', `${job(id)}/retry`),
   remove: (id: string) => send('DELETE', job(id)),
   models: (signal?: AbortSignal) => get<{ models: Deployment[] }>('/api/models', signal),
   model: (name: string, signal?: AbortSignal) => get<Deployment>(`/api/models/${encodeURIComponent(name)}`, signal),
   undeploy: (name: string) => send('DELETE', `/api/models/${encodeURIComponent(name)}`),
   cluster: (signal?: AbortSignal) => get<Cluster>('/api/cluster', signal),
   /** Lines of progress, then `ready` or `failed`. */
-  deploy: async (spec: unknown, onLine: (line: Record<string, unknown>) => void): Promise<void> => {
+  deploy: async (spec: unknown, onLine: (line: DeployLine) => void): Promise<void> => {
     const { body } = await ask('POST', '/api/models', spec);
     let rest = '';
     for await (const part of body!.pipeThrough(new TextDecoderStream())) {
       const lines = (rest + part).split('\n');
       rest = lines.pop() ?? '';
-      for (const line of lines) onLine(JSON.parse(line) as Record<string, unknown>);
+      for (const line of lines) onLine(JSON.parse(line) as DeployLine);
     }
   },
   /** Bytes of an artifact, `end` exclusive. */

@@ -1,5 +1,6 @@
 /** The state of each part, asked for when somebody wants to know. Never waits long: a part that does not answer is away. @module */
 import { SANDBOX_LEVELS, toPatchbayError, type Deployment } from '@patchbay/protocol';
+import type { HealthReport } from '@patchbay/protocol/http';
 import type { Gateway } from './cluster-client/gateway.js';
 import type { Drain, DrainState } from './jobs/drain.js';
 import type { Controller } from './placement/controller.js';
@@ -7,23 +8,7 @@ import type { Redis } from './redis.js';
 
 const LIMIT_MS = 1_500;
 
-type SandboxLevel = (typeof SANDBOX_LEVELS)[number];
-interface Part {
-  readonly status: 'ok' | 'away';
-  readonly reason?: string;
-}
-
-export interface HealthReport {
-  readonly status: 'ok' | 'degraded';
-  readonly parts: {
-    readonly redis: Part;
-    readonly gateway: Part & { readonly address: string };
-    readonly orchestrator: DrainState;
-    readonly deployments: { readonly name: string; readonly status: Deployment['status']; readonly reason?: string }[];
-  };
-  /** The weakest level of all deployments; null while none is there to tell. */
-  readonly sandboxLevel: SandboxLevel | null;
-}
+type Part = HealthReport['parts']['redis'];
 
 export class Health {
   constructor(
@@ -79,7 +64,7 @@ export class Health {
   }
 }
 
-function weakest(models: readonly Deployment[]): SandboxLevel | null {
+function weakest(models: readonly Deployment[]): HealthReport['sandboxLevel'] {
   const levels = models.flatMap(({ description }) =>
     description == null ? [] : [SANDBOX_LEVELS.indexOf(description.sandboxLevel)],
   );

@@ -77,6 +77,8 @@ for (const [name, start] of Object.entries(kinds))
       const beyond = await rig.fetch(url(sha256), { headers: { range: `bytes=${content.length}-` } });
       assert.equal(beyond.status, 416);
       assert.equal(beyond.headers.get('content-range'), `bytes */${content.length}`);
+      assert.equal(beyond.headers.get('cache-control'), null, 'a refusal is not kept for ever');
+      assert.equal(await codeOf(beyond), 'PB_REQUEST_INVALID');
 
       const head = await rig.fetch(url(sha256), { method: 'HEAD' });
       assert.deepEqual([head.status, head.headers.get('content-length')], [200, String(content.length)]);

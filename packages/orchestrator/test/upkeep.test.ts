@@ -123,6 +123,11 @@ describe('upkeep', function () {
       });
     const { jobId } = (await (await submit('key of ann', 0)).json()) as { jobId: string };
     assert.equal((await rig.until(jobId, 'completed')).submitter, 'ann');
+    // what the key starts again counts as the key's, too
+    const authorization = 'Bearer key of ann';
+    const retried = await rig.fetch(`/api/jobs/${jobId}/retry`, { method: 'POST', headers: { authorization } });
+    const again = (await retried.json()) as { jobId: string };
+    assert.equal((await rig.until(again.jobId, 'completed')).submitter, 'ann');
     const refused = await submit('key of ann', 1);
     assert.deepEqual([refused.status, ((await refused.json()) as { code: string }).code], [403, 'PB_PRIORITY_REFUSED']);
     assert.equal((await submit('another key', 0)).status, 401);

@@ -289,6 +289,7 @@ export const CATALOGUE = {
     'a Patchbay stack is running already for {home} (pid {pid})',
     'Use it, stop it with `patchbay down`, or set another PATCHBAY_HOME.',
   ),
+  PB_SETUP_FAILED: user(500, 'the set-up failed: {reason}', 'Its log is beside the Python environment; run it again.'),
   PB_STACK_START_FAILED: user(500, '{part} did not start: {reason}', 'Its log is {log}.'),
   PB_REDIS_UNAVAILABLE: infra(
     503,

@@ -33,6 +33,8 @@ export type { ModuleSpec } from './jobs/modules.js';
 export { job } from './jobs/job-builder.js';
 export type { JobSpec, RunSpec } from './jobs/job-builder.js';
 export type { JobFilter, JobPage, Jobs, SubmitOptions } from './jobs/jobs.js';
+export type { Paged } from './jobs/paged.js';
+export type { CallOptions } from './transport/deadline.js';
 export type { CancelOptions, EventsOptions, JobHandle, ResultOptions } from './jobs/job-handle.js';
 export type { JobResult, TensorName } from './results/job-result.js';
 export type { Activation, ActivationFilter } from './results/activations.js';

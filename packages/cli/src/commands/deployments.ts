@@ -29,7 +29,8 @@ export const undeploy = defineCommand({
   async run({ args, config, out, signal }) {
     await using client = await openClient(config);
     const { existed } = await client.models.undeploy(args.name, { signal });
-    if (!existed) throw error('PB_MODEL_NOT_FOUND', { model: args.name });
+    if (!existed)
+      throw error('PB_MODEL_NOT_FOUND', { model: args.name }, { hint: '`patchbay models` lists what is deployed.' });
     out.data({ name: args.name, existed }, `${args.name} is gone`);
     return undefined;
   },

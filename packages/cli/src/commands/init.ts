@@ -4,6 +4,7 @@ import { join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { error } from '@patchbay/protocol';
 import { defineCommand, text } from '../define-command.js';
+import { installation } from '../installation.js';
 
 const STARTER = fileURLToPath(new URL('../../starter', import.meta.url));
 
@@ -33,7 +34,8 @@ export const init = defineCommand({
     const steps = [
       ...(there === '' ? [] : [`cd ${there.startsWith('..') ? folder : there}`]),
       'npm install',
-      'patchbay up --model tiny-facts --tp 2 --detach',
+      ...(installation.inCheckout ? [] : ['npx patchbay setup    # once: Python packages, about 1.5 GB']),
+      'npx patchbay up --model tiny-facts --tp 2 --detach',
       'npm start        # the job and its picture',
       'npm test',
     ];

@@ -3,6 +3,7 @@ import { isPatchbayError, type JobEvent } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
+import { prepareFolder } from './output-path.js';
 import type { Output } from '../output.js';
 import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';
@@ -55,6 +56,7 @@ export const run = defineCommand({
   examples: ['patchbay run job.json --out out/first', 'cat job.json | patchbay run - --json'],
   async run({ args, config, out: output, signal }) {
     const value = await readDocument(args.document);
+    if (args.out !== undefined) await prepareFolder(args.out, 'run');
     await using client = await openClient(config);
     const job = await client.jobs.submit(value as Parameters<typeof client.jobs.submit>[0], {
       signal,
@@ -94,6 +96,7 @@ export const result = defineCommand({
   summary: 'Wait for a job and write its result files',
   args: { job: positional('id of the job'), out },
   async run({ args, config, out: output, signal }) {
+    if (args.out !== undefined) await prepareFolder(args.out, 'result');
     await using client = await openClient(config);
     await finish(client.jobs.get(args.job), args.out, output, signal);
     return undefined;

@@ -6,6 +6,7 @@ import { heatmap, summarise, toSvg, toTerminal, type Heatmap } from '@patchbay/c
 import { error, nearest } from '@patchbay/protocol';
 import { readSafetensors, type Tensor } from '@patchbay/sdk';
 import { defineCommand, positional, text } from '../define-command.js';
+import { notWritable } from './output-path.js';
 import { coloured, table } from '../output.js';
 
 /** What fits beside each other in a terminal; a picture has all. */
@@ -23,6 +24,12 @@ function readFolder(folder: string): Map<string, Tensor> {
       { cause },
     );
   }
+  if (names.length === 0)
+    throw error(
+      'PB_USAGE',
+      { reason: `${folder} has no tensors`, command: 'show' },
+      { hint: 'Name a folder that `patchbay run --out` wrote.' },
+    );
   return new Map(
     names.sort().flatMap((name) => {
       const file = name.replace(/\.safetensors$/, '');
@@ -89,7 +96,9 @@ export const show = defineCommand({
     const [name, tensor] = find(tensors, args.tensor);
     const map = toRows(name, tensor);
     if (args.svg !== undefined) {
-      await writeFile(args.svg, toSvg(heatmap(map)));
+      await writeFile(args.svg, toSvg(heatmap(map))).catch((cause: unknown) => {
+        throw notWritable(args.svg!, 'show', cause);
+      });
       out.progress(`written to ${args.svg}`);
     }
     out.data({ name, ...tensor.toJSON(), values: tensor.toNested() }, () => draw(map));

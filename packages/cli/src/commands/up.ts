@@ -19,6 +19,7 @@ interface Ready {
 
 function show(out: Output, { info, sandboxLevel, deployment }: Ready, detached: boolean): void {
   const lines = [
+    `dashboard ${info.http}/?token=${info.token}`,
     `http      ${info.http}`,
     `redis     ${info.redisUrl}`,
     `ray       ${info.rayAddress}`,

@@ -1,4 +1,5 @@
 /** Verdicts on what a machine has: wheels, GPU, clock, Ray. Pure: what was found comes from the callers. @module */
+import { installation } from '../installation.js';
 import type { Check } from './diagnose.js';
 
 const CLOCK_MS = 1_000;
@@ -32,7 +33,7 @@ export function gpuCheck({ torchCuda }: PythonFacts, gpus: readonly string[]): C
   if (gpus.length === 0) return { name, status: 'info', found: 'none; models run on the CPU' };
   const found = `${gpus.length} (${[...new Set(gpus)].join(', ')})`;
   if (torchCuda != null) return { name, status: 'ok', found: `${found}, torch for CUDA ${torchCuda}` };
-  const fix = 'Install the CUDA build of torch: unset PIP_EXTRA_INDEX_URL, delete .venv, run npm run setup.';
+  const fix = `Install the CUDA build of torch: unset PIP_EXTRA_INDEX_URL, delete ${installation.venv}, run ${installation.setup}.`;
   return { name, status: 'warn', found: `${found}, but torch is built without CUDA and will not use it`, fix };
 }
 

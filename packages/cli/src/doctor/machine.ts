@@ -5,7 +5,7 @@ import { freemem, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { isPatchbayError } from '@patchbay/protocol';
-import { checkout } from '../checkout.js';
+import { installation } from '../installation.js';
 import type { Config } from '../config.js';
 import { stackPaths } from '../stack/paths.js';
 import { accepts, freePorts, isFree } from '../processes/ports.js';
@@ -14,7 +14,7 @@ import type { Check } from './diagnose.js';
 import { gpuCheck, portCheck, rayVersionCheck, wheelCheck, type PythonFacts } from './hardware.js';
 
 const run = promisify(execFile);
-const SETUP = 'Run npm run setup.';
+const SETUP = `Run ${installation.setup}.`;
 const NODE = [20, 19] as const;
 const PYTHON = [3, 11] as const;
 /** Distributions whose absence would show late, as an import error in some log. */
@@ -72,7 +72,9 @@ print(json.dumps({"python": platform.python_version(), "machine": platform.machi
         name: 'python',
         status: ok ? 'ok' : 'fail',
         found: `${version} (${python})`,
-        fix: ok ? undefined : `Install Python ${PYTHON.join('.')} or newer, delete .venv, run npm run setup.`,
+        fix: ok
+          ? undefined
+          : `Install Python ${PYTHON.join('.')} or newer, delete ${installation.venv}, run ${installation.setup}.`,
       },
       {
         name: 'python packages',
@@ -177,11 +179,11 @@ function spaceCheck(name: string, free: number | undefined, wanted: number, fix:
 }
 
 function buildCheck(): Check {
-  const built = existsSync(checkout.orchestrator);
+  const built = existsSync(installation.orchestrator);
   return {
     name: 'build',
     status: built ? 'ok' : 'fail',
-    found: built ? 'orchestrator is built' : `${checkout.orchestrator} is missing`,
+    found: built ? 'orchestrator is built' : `${installation.orchestrator} is missing`,
     fix: built ? undefined : SETUP,
   };
 }

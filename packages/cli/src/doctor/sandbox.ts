@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { SANDBOX_LEVELS, errorJson } from '@patchbay/protocol';
 import { z } from 'zod';
 import { sandboxEnvironment, type Config } from '../config.js';
+import { installation } from '../installation.js';
 import { LEVELS } from '../levels.js';
 import type { Check } from './diagnose.js';
 
@@ -39,6 +40,6 @@ export async function sandboxSelfTest(config: Pick<Config, 'python' | 'sandboxMi
     };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n').slice(0, 2).join(' ') : String(cause);
-    return { name, status: 'fail', found: `its self-test did not run: ${reason}`, fix: 'Run npm run setup.' };
+    return { name, status: 'fail', found: `its self-test did not run: ${reason}`, fix: `Run ${installation.setup}.` };
   }
 }

@@ -8,7 +8,7 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { error, type PatchbayError } from '@patchbay/protocol';
-import { checkout } from '../checkout.js';
+import { installation } from '../installation.js';
 
 export interface CommandOptions {
   readonly name: string;
@@ -54,11 +54,15 @@ export class GuardedProcess {
     const logStart = fstatSync(log).size;
     const flags = ['--signal', options.stopSignal ?? 'TERM', '--grace', String(options.graceSeconds)];
     const remove = (options.remove ?? []).flatMap((path) => ['--remove', path]);
-    const guard = spawn(options.python, ['-I', '-S', checkout.guard, ...flags, ...remove, '--', ...options.command], {
-      detached: true,
-      env: options.env,
-      stdio: ['pipe', log, log, 'pipe'],
-    });
+    const guard = spawn(
+      options.python,
+      ['-I', '-S', installation.guard, ...flags, ...remove, '--', ...options.command],
+      {
+        detached: true,
+        env: options.env,
+        stdio: ['pipe', log, log, 'pipe'],
+      },
+    );
     closeSync(log);
     const exited = new Promise<string>((resolve) => {
       guard.once('error', (problem) => resolve(problem.message));

@@ -7,7 +7,7 @@ import {
   type DeploymentSpec,
   type StackInfo,
 } from '@patchbay/protocol';
-import { deploymentName, resolveModel } from '../checkout.js';
+import { deploymentName, resolveModel } from '../installation.js';
 
 /** A deployment of which only some things are said. */
 export type SpecOptions = { readonly [K in Exclude<keyof DeploymentSpec, 'fsdp'>]?: DeploymentSpec[K] | undefined } & {

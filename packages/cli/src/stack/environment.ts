@@ -2,8 +2,8 @@
 import { delimiter } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import type { StackInfo } from '@patchbay/protocol';
-import { checkout } from '../checkout.js';
 import { sandboxEnvironment, type Settings } from '../config.js';
+import { installation } from '../installation.js';
 import type { StackPaths } from './paths.js';
 
 export interface StackEnvironment {
@@ -21,7 +21,7 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo, config: Set
     PATCHBAY_HOME: paths.home,
     PATCHBAY_GATEWAY_TOKEN: randomBytes(24).toString('base64url'),
   };
-  const pythonPath = [...checkout.pythonPath, process.env['PYTHONPATH'] ?? '']
+  const pythonPath = [...installation.pythonPath, process.env['PYTHONPATH'] ?? '']
     .filter((path) => path !== '')
     .join(delimiter);
   return {

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { error } from '@patchbay/protocol';
-import { sitePackages } from '../checkout.js';
+import { sitePackages } from '../installation.js';
 import { GuardedProcess } from '../processes/guarded-process.js';
 import type { SocketPath, StackPaths } from './paths.js';
 import { waitFor } from '../processes/wait.js';

@@ -1,7 +1,7 @@
 /** The two services of a stack: the gateway (Python, the Ray driver) and the orchestrator (Node). @module */
 import { existsSync } from 'node:fs';
 import { error } from '@patchbay/protocol';
-import { checkout } from '../checkout.js';
+import { installation } from '../installation.js';
 import { GuardedProcess, type CommandOptions } from '../processes/guarded-process.js';
 import type { StackPaths } from './paths.js';
 import { waitFor } from '../processes/wait.js';
@@ -89,11 +89,11 @@ export async function startOrchestrator(
   { paths, python, port, env }: ServiceOptions,
   signal: AbortSignal,
 ): Promise<GuardedProcess> {
-  if (!existsSync(checkout.orchestrator)) {
-    const reason = `${checkout.orchestrator} is missing; build it with npm run setup`;
+  if (!existsSync(installation.orchestrator)) {
+    const reason = `${installation.orchestrator} is missing; run ${installation.setup}`;
     throw error('PB_STACK_START_FAILED', { part: 'orchestrator', reason, log: paths.log('orchestrator') });
   }
-  const command = [process.execPath, '--max-semi-space-size=32', checkout.orchestrator];
+  const command = [process.execPath, '--max-semi-space-size=32', installation.orchestrator];
   const options = { name: 'orchestrator', command, env, log: paths.log('orchestrator'), python, graceSeconds: 10 };
   const host = env['PATCHBAY_HTTP_HOST'] ?? '127.0.0.1';
   const http = `http://${host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host}:${port}`;

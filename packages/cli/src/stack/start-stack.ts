@@ -4,9 +4,10 @@
  * @module
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { error, isPatchbayError, type Deployment, type StackInfo } from '@patchbay/protocol';
 import { loadConfig, onlySettings, type Config, type Settings } from '../config.js';
+import { installation } from '../installation.js';
 import { deployModel, type SpecOptions } from './deploy-model.js';
 import { stackEnvironment, type StackEnvironment } from './environment.js';
 import { holdsKeeper, releaseKeeper, takeKeeper, writeProcesses, writeStack } from './keeper.js';
@@ -50,6 +51,7 @@ export interface Stack extends AsyncDisposable {
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const { signal = new AbortController().signal } = options;
   const config = await loadConfig(onlySettings(options));
+  requirePython(config.python);
   const paths = stackPaths(config.home);
   makeFolders(paths);
   await takeKeeper(paths);
@@ -67,6 +69,13 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       throw signal.aborted ? error('PB_ABORTED', {}, { cause: problem }) : problem;
     }
   }
+}
+
+/** Every part needs it, the guard of Redis first; a name without a slash is looked up on PATH when it is used. */
+function requirePython(python: string): void {
+  if (!python.includes('/') || existsSync(python)) return;
+  const hint = `Run ${installation.setup}, or set PATCHBAY_PYTHON.`;
+  throw error('PB_STACK_START_FAILED', { part: 'the stack', reason: `${python} is missing`, log: '-' }, { hint });
 }
 
 /** Free when it was chosen, taken when it was to be used: another choice helps. */
@@ -205,7 +214,7 @@ class LocalStack implements Stack {
       throw error(
         'PB_STACK_START_FAILED',
         { part: 'redis', reason, log: paths.log('redis') },
-        { hint: 'Run npm run setup, or set PATCHBAY_REDIS_URL.' },
+        { hint: `Run ${installation.setup}, or set PATCHBAY_REDIS_URL.` },
       );
     }
     const socket = socketPath(paths, 'redis.sock');

@@ -1,4 +1,4 @@
-/** Needs a stack: `patchbay up --model tiny-facts --detach`, or PATCHBAY_REDIS_URL and PATCHBAY_HTTP_URL. */
+/** Needs a stack: `npx patchbay up --model tiny-facts --detach`, or PATCHBAY_REDIS_URL and PATCHBAY_HTTP_URL. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Patchbay } from '@patchbay/sdk';

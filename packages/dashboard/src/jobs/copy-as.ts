@@ -59,7 +59,7 @@ export function copyAs(kind: Kind, document: JobDocument, origin: string): strin
         'await using pb = new Patchbay();',
         `const job = await pb.jobs.submit(${script(document)});`,
         'const result = await job.result();',
-        'console.log(result.json.runs);',
+        'console.dir(result.json.runs, { depth: null });',
         '',
       ].join('\n');
     case 'Python':

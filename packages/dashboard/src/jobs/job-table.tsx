@@ -105,7 +105,7 @@ export function JobTable({ models }: { readonly models: readonly string[] }): JS
     <>
       <Filter filter={filter} change={change} models={models} />
       {list.problem === undefined ? null : <Problem problem={list.problem} retry={list.refresh} />}
-      <div class="row head" aria-hidden="true">
+      <div class="row head" aria-hidden="true" hidden={list.jobs.length === 0}>
         <span class="cell-state">State</span>
         <span class="cell-id">Job</span>
         <span class="cell-model">Model</span>
@@ -135,9 +135,12 @@ export function JobTable({ models }: { readonly models: readonly string[] }): JS
           more={list.more}
         />
       ) : null}
-      <p class="muted count" role="status">
-        {list.jobs.length} jobs{list.ended ? '' : ' loaded, more below'}
-      </p>
+      {list.problem !== undefined && list.jobs.length === 0 ? null : (
+        <p class="muted count" role="status">
+          {list.jobs.length === 1 ? '1 job' : `${list.jobs.length.toLocaleString()} jobs`}
+          {list.ended ? '' : ' loaded, more below'}
+        </p>
+      )}
     </>
   );
 }

@@ -12,6 +12,8 @@ const of = <T extends JobEvent['type']>(events: readonly JobEvent[], type: T): O
 export function Logs({ events, over }: { readonly events: readonly JobEvent[]; readonly over: boolean }): JSX.Element {
   const box = useRef<HTMLPreElement>(null);
   const lines = of(events, 'log');
+  // a print may have several
+  const count = lines.reduce((sum, { text }) => sum + text.replace(/\n$/, '').split('\n').length, 0);
   useEffect(() => {
     const view = box.current;
     // who reads further up is left there
@@ -19,7 +21,7 @@ export function Logs({ events, over }: { readonly events: readonly JobEvent[]; r
       view.scrollTop = view.scrollHeight;
   }, [lines.length]);
   return (
-    <Card title="Logs" aside={<span class="muted">{lines.length === 1 ? '1 line' : `${lines.length} lines`}</span>}>
+    <Card title="Logs" aside={<span class="muted">{count === 1 ? '1 line' : `${count} lines`}</span>}>
       {lines.length === 0 ? <Empty title={over ? 'The edits printed nothing.' : 'Nothing printed yet.'} /> : null}
       {lines.length === 0 ? null : (
         <pre class="log" ref={box} tabIndex={0} role="log" aria-label="What the edits print">

@@ -1,14 +1,8 @@
 /** The live stream of all jobs' steps: one connection for the whole page, resumed by the browser after a break. @module */
+import type { Change } from '@patchbay/protocol/http';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { JobState } from '../api.js';
 
-export interface Change {
-  readonly id: string;
-  readonly model: string;
-  readonly state: JobState | 'removed';
-  readonly attempt: number;
-  readonly at: number;
-}
+export type { Change };
 
 export type News =
   { readonly kind: 'jobs'; readonly changes: readonly Change[] } | { readonly kind: 'reset' | 'deployments' };

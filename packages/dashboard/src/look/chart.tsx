@@ -1,6 +1,7 @@
 /** A scene of the chart package as elements of the page: no text becomes markup on the way. With files to take away. @module */
-import { rowsToCsv, toSvg, type Scene, type SceneNode, type Theme } from '@patchbay/charts';
+import { rowsToCsv, toSvg, type HeatmapLayout, type Scene, type SceneNode, type Theme } from '@patchbay/charts';
 import { h, type JSX, type VNode } from 'preact';
+import { useCellDrag, type CellBox } from './drag-cells.js';
 import { useTheme } from './theme.js';
 
 function element(node: SceneNode | string): VNode | string {
@@ -33,19 +34,30 @@ interface ChartProps {
   /** Drawn for the theme of the page, and in light for files. */
   readonly draw: (theme?: Theme) => Scene;
   readonly name: string;
+  /** Of a heat map: a box of cells may be dragged. */
+  readonly cells?: { readonly layout: HeatmapLayout; readonly select: (box: CellBox) => void };
   readonly rows?: () => readonly (readonly (string | number)[])[];
 }
 
-export function Chart({ draw, name, rows }: ChartProps): JSX.Element {
+export function Chart({ draw, name, cells, rows }: ChartProps): JSX.Element {
   const { theme } = useTheme();
   const scene = draw(theme);
   const [width, height] = [Math.ceil(scene.width), Math.ceil(scene.height)];
+  const { handlers, box } = useCellDrag(cells?.layout, (cut) => cells?.select(cut));
   const svg = (): string => toSvg(draw());
   return (
     <figure class="chart">
       <div class="chart-scroll" tabIndex={0} role="group" aria-label={scene.label}>
-        <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} role="img" aria-label={scene.label}>
+        <svg
+          viewBox={`0 0 ${width} ${height}`}
+          width={width}
+          height={height}
+          role="img"
+          aria-label={scene.label}
+          {...(cells !== undefined && { class: 'draggable', ...handlers })}
+        >
           {scene.nodes.map(element)}
+          {box}
         </svg>
       </div>
       <figcaption class="exports">

@@ -6,15 +6,22 @@ import { useLoaded } from '../live/use-loaded.js';
 import { Chart } from '../look/chart.js';
 import { Problem } from '../look/parts.js';
 import { readTensor } from './read-tensor.js';
-import { runGrids, topTokens, type RunGrid } from './run-grid.js';
+import { runGrids, tokenRows, topTokens, type RunGrid } from './run-grid.js';
 
 /** More runs than this are not drawn one by one. */
 const MAX_RUNS = 12;
 
 type Runs = JobResult['runs'];
 
-export function Answers({ runs, id }: { readonly runs: Runs; readonly id: string }): JSX.Element {
-  const shown = Object.entries(runs).slice(0, MAX_RUNS);
+export function Answers({ result }: { readonly result: JobResult }): JSX.Element {
+  const id = result.jobId;
+  const inGrids = new Set([
+    ...tokenRows(result).flatMap((grid) => grid.runs),
+    ...runGrids(result).flatMap((grid) => grid.runs.flat()),
+  ]);
+  const shown = Object.entries(result.runs)
+    .filter(([run]) => !inGrids.has(run))
+    .slice(0, MAX_RUNS);
   return (
     <div class="pictures">
       {shown.flatMap(([run, { topK = [], tokens = [] }]) =>
@@ -196,6 +203,9 @@ export function Grids(props: GridProps): JSX.Element {
   return (
     <>
       {saved.map((grid) => (
+        <TokenPicture key={grid.title} name={props.result.jobId} {...grid} />
+      ))}
+      {tokenRows(props.result).map(({ runs: _shown, ...grid }) => (
         <TokenPicture key={grid.title} name={props.result.jobId} {...grid} />
       ))}
       {runGrids(props.result).map((grid) => (

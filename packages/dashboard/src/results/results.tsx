@@ -8,6 +8,7 @@ import { bytes } from '../look/format.js';
 import { Card, Empty, Problem, Waiting } from '../look/parts.js';
 import { Answers, Grids, Losses, Texts } from './pictures.js';
 import { dtypeOf } from './read-tensor.js';
+import { runGrids } from './run-grid.js';
 import { TensorViewer } from './tensor-viewer.js';
 
 interface TensorListProps {
@@ -59,20 +60,25 @@ export function Results({ result }: { readonly result: JobResult }): JSX.Element
   const [picked, choose] = useState<TensorPlace>();
   if (result.state !== 'completed') return null;
   const tensors = value?.tensors ?? [];
-  const chosen = picked ?? tensors.find(({ file }) => file === 'save_ctx.safetensors') ?? tensors[0];
-  const saved = plainValues(result);
+  // what an edit saved on purpose first; a name with _ is between edits
+  const saved = tensors.find(({ file, name }) => file === 'save_ctx.safetensors' && !name.startsWith('_'));
+  const chosen = picked ?? saved ?? tensors[0];
+  const plain = plainValues(result);
+  const told = Object.values(result.runs).some(({ topK, text, losses }) => topK ?? text ?? losses);
+  const nothing = !told && plain.length === 0 && runGrids(result).length === 0;
   return (
     <>
       <Card title="Results">
+        {nothing ? <Empty title="No answers were asked for." /> : null}
         <Grids result={result} tensors={tensors} key={tensors.length} />
         <Losses runs={result.runs} id={result.jobId} />
-        <Answers runs={result.runs} id={result.jobId} />
+        <Answers result={result} />
         <Texts runs={result.runs} />
-        {saved.length > 0 ? (
+        {plain.length > 0 ? (
           <>
             <h3>save_ctx</h3>
             <pre class="code" tabIndex={0}>
-              {legible(JSON.stringify(Object.fromEntries(saved), null, 2))}
+              {legible(JSON.stringify(Object.fromEntries(plain), null, 2))}
             </pre>
           </>
         ) : null}

@@ -1,151 +1,22 @@
 /** Any tensor of the result: what its numbers are like, and any two of its dims as a heat map. @module */
-import { gridToCsv, heatmap, histogram, summarise, formatNumber, type Heatmap, type ScaleName } from '@patchbay/charts';
-import type { Tensor } from '@patchbay/sdk/tensor';
+import { formatNumber, heatmap, heatmapLayout, histogram, summarise, type Heatmap } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { useMemo, useState } from 'preact/hooks';
 import type { JobResult, TensorPlace } from '../api.js';
 import { useLoaded } from '../live/use-loaded.js';
-import { Chart, save } from '../look/chart.js';
+import { Chart } from '../look/chart.js';
+import type { CellBox } from '../look/drag-cells.js';
 import { bytes } from '../look/format.js';
 import { Facts, Problem, Waiting } from '../look/parts.js';
+import { Heads, headDim } from './heads.js';
 import { dtypeOf, readTensor, type Part } from './read-tensor.js';
+import { Controls, Index } from './tensor-controls.js';
+import { indicesOf, rowsOf, startView } from './tensor-view.js';
 import { rowsFor, tokensFor } from './token-labels.js';
 
-/** Wider or higher parts are looked at through a window. */
-const WINDOW = 512;
-
-interface View {
-  readonly rowDim: number;
-  readonly columnDim: number;
-  /** Of the other dims. */
-  readonly index: readonly number[];
-  readonly row: number;
-  readonly column: number;
-  readonly zoom: number;
-  readonly scale: ScaleName;
-}
-
-function startView(shape: readonly number[], part: Part): View {
-  const dims = shape.length;
-  const values = part.tensor.toFloat32();
-  const scale = values.some((value) => value < 0) ? 'diverging' : 'sequential';
-  const index = shape.map(() => 0);
-  return {
-    rowDim: Math.max(0, dims - 2),
-    columnDim: Math.max(0, dims - 1),
-    index,
-    row: 0,
-    column: 0,
-    zoom: WINDOW,
-    scale,
-  };
-}
-
-interface Grid {
-  readonly rows: readonly Float32Array[];
-  readonly rowNames: readonly number[];
-  readonly columnNames: readonly number[];
-}
-
-function gridOf(tensor: Tensor, view: View): Grid {
-  const shape = tensor.shape;
-  if (shape.length === 0) return { rows: [tensor.toFloat32()], rowNames: [0], columnNames: [0] };
-  const range = (dim: number, from: number): [number, number] => [from, Math.min(shape[dim]!, from + view.zoom)];
-  const columns = range(view.columnDim, view.column);
-  const rows: [number, number] = shape.length < 2 ? [0, 1] : range(view.rowDim, view.row);
-  const names = ([from, to]: [number, number]): number[] => Array.from({ length: to - from }, (_, at) => from + at);
-  const rowNames = names(rows);
-  const values = rowNames.map((row) =>
-    tensor
-      .slice(
-        ...shape.map((_, dim) =>
-          dim === view.columnDim ? columns : dim === view.rowDim ? row : (view.index[dim] ?? 0),
-        ),
-      )
-      .toFloat32(),
-  );
-  return { rows: values, rowNames, columnNames: names(columns) };
-}
-
-interface ControlsProps {
-  readonly shape: readonly number[];
-  readonly view: View;
-  readonly change: (part: Partial<View>) => void;
-}
-
-function Index(props: { name: string; value: number; max: number; change: (value: number) => void }): JSX.Element {
-  const { name, value, max, change } = props;
-  const set = (event: JSX.TargetedEvent<HTMLInputElement>): void =>
-    change(Math.min(max, Math.max(0, Math.round(event.currentTarget.valueAsNumber || 0))));
-  return (
-    <label>
-      {name}
-      <input type="number" min={0} max={max} value={value} onInput={set} />
-    </label>
-  );
-}
-
-function Controls({ shape, view, change }: ControlsProps): JSX.Element {
-  const dims = shape.map((size, dim) => ({ dim, name: `dim ${dim} (${size})` }));
-  const pick = (name: 'rowDim' | 'columnDim', title: string): JSX.Element => (
-    <label>
-      {title}
-      <select
-        value={view[name]}
-        onChange={(event) => change({ [name]: Number(event.currentTarget.value), row: 0, column: 0 })}
-      >
-        {dims
-          .filter(({ dim }) => dim !== view[name === 'rowDim' ? 'columnDim' : 'rowDim'])
-          .map(({ dim, name: text }) => (
-            <option key={dim} value={dim}>
-              {text}
-            </option>
-          ))}
-      </select>
-    </label>
-  );
-  const [height, width] = [shape[view.rowDim] ?? 1, shape[view.columnDim] ?? 1];
-  return (
-    <form class="filter" onSubmit={(event) => event.preventDefault()} aria-label="What is shown of the tensor">
-      {shape.length > 1 ? pick('rowDim', 'Rows') : null}
-      {shape.length > 1 ? pick('columnDim', 'Columns') : null}
-      {dims
-        .filter(({ dim }) => dim !== view.rowDim && dim !== view.columnDim && shape[dim]! > 1)
-        .map(({ dim }) => (
-          <Index
-            key={dim}
-            name={`Index of dim ${dim}`}
-            value={view.index[dim] ?? 0}
-            max={shape[dim]! - 1}
-            change={(value) => change({ index: view.index.map((old, at) => (at === dim ? value : old)) })}
-          />
-        ))}
-      <label>
-        Zoom
-        <select value={view.zoom} onChange={(event) => change({ zoom: Number(event.currentTarget.value) })}>
-          {[512, 256, 128, 64, 32, 16, 8].map((size) => (
-            <option key={size} value={size}>
-              {size} × {size}
-            </option>
-          ))}
-        </select>
-      </label>
-      {height > view.zoom ? (
-        <Index name="First row" value={view.row} max={height - 1} change={(row) => change({ row })} />
-      ) : null}
-      {width > view.zoom ? (
-        <Index name="First column" value={view.column} max={width - 1} change={(column) => change({ column })} />
-      ) : null}
-      <label>
-        Colours
-        <select value={view.scale} onChange={(event) => change({ scale: event.currentTarget.value as ScaleName })}>
-          <option value="diverging">around zero</option>
-          <option value="sequential">low to high</option>
-        </select>
-      </label>
-    </form>
-  );
-}
+/** Of attention the last two dims are who looks, and at what. */
+const axis = (dim: number, heads: number | undefined): string =>
+  heads === undefined || dim <= heads ? `dim ${dim}` : dim === heads + 1 ? 'from' : 'to';
 
 interface ShownProps {
   readonly result: JobResult;
@@ -155,10 +26,13 @@ interface ShownProps {
 
 function Shown({ result, place, part }: ShownProps): JSX.Element {
   const { tensor } = part;
-  const [view, setView] = useState(() => startView(tensor.shape, part));
   const all = useMemo(() => tensor.toFloat32(), [tensor]);
+  const [view, setView] = useState(() => startView(tensor, all));
   const summary = useMemo(() => summarise(all), [all]);
-  const grid = gridOf(tensor, view);
+  const positions = tokensFor(result, place, tensor.shape.at(-1) ?? 0);
+  const heads = useMemo(() => headDim(tensor, all, positions?.length), [tensor]);
+  const [rows, columns] = [indicesOf(view.rows), indicesOf(view.columns)];
+  const values = rowsOf(tensor, view);
   const names = (dim: number, indices: readonly number[]): string[] => {
     const size = tensor.shape[dim] ?? 0;
     const known =
@@ -167,13 +41,18 @@ function Shown({ result, place, part }: ShownProps): JSX.Element {
       known?.length === size ? known[index]! : String(index + (dim === 0 ? part.from : 0)),
     );
   };
+  const title = heads === undefined ? place.name : `${place.name}, head ${view.index[heads] ?? 0}`;
+  const zoomTo = (box: CellBox): void => {
+    const within = ([from, to]: CellBox['rows'], start: number): CellBox['rows'] => [start + from, start + to];
+    setView({ ...view, rows: within(box.rows, view.rows[0]), columns: within(box.columns, view.columns[0]) });
+  };
   const map: Heatmap = {
-    title: place.name,
-    values: grid.rows,
-    columns: names(view.columnDim, grid.columnNames),
+    title,
+    values,
+    columns: names(view.columnDim, columns),
     scale: view.scale,
-    columnTitle: tensor.shape.length > 0 ? `dim ${view.columnDim}` : '',
-    ...(tensor.shape.length > 1 && { rows: names(view.rowDim, grid.rowNames), rowTitle: `dim ${view.rowDim}` }),
+    columnTitle: tensor.shape.length > 0 ? axis(view.columnDim, heads) : '',
+    ...(tensor.shape.length > 1 && { rows: names(view.rowDim, rows), rowTitle: axis(view.rowDim, heads) }),
   };
   const facts = [
     ['Values', summary.count.toLocaleString()],
@@ -194,16 +73,14 @@ function Shown({ result, place, part }: ShownProps): JSX.Element {
         </p>
       ) : null}
       <Facts facts={facts} />
-      <Controls shape={tensor.shape} view={view} change={(change) => setView((old) => ({ ...old, ...change }))} />
-      <Chart name={place.name} draw={(theme) => heatmap(map, theme)} />
-      <button
-        type="button"
-        onClick={() =>
-          save(`${place.name}.csv`, new Blob([gridToCsv(grid.rows, map.rows, map.columns)], { type: 'text/csv' }))
-        }
-      >
-        CSV of this view
-      </button>
+      <Controls shape={tensor.shape} view={view} change={setView} />
+      {heads === undefined ? null : <Heads tensor={tensor} dim={heads} view={view} change={setView} />}
+      <Chart
+        name={title}
+        draw={(theme) => heatmap(map, theme)}
+        cells={{ layout: heatmapLayout(map), select: zoomTo }}
+        rows={() => [['', ...(map.columns ?? [])], ...values.map((row, at) => [map.rows?.[at] ?? '', ...row])]}
+      />
       {all.length > 1 ? (
         <Chart
           name={`${place.name}-histogram`}

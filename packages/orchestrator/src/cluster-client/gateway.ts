@@ -5,8 +5,8 @@
  */
 import { credentials, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
 import { error, toPatchbayError, type DeploymentSpec, type PatchbayError } from '@patchbay/protocol';
+import { cluster, type Cluster } from '@patchbay/protocol/http';
 import { GatewayClient, type ExecuteResponse, type ExecuteViaRequest } from '@patchbay/protocol/worker';
-import { z } from 'zod';
 import { CHANNEL_OPTIONS, bearer, dial, reasonOf, sentError } from './channel.js';
 import {
   deployRequest,
@@ -26,15 +26,6 @@ export interface GatewayHealth {
   readonly rayConnected: boolean;
   readonly reason: string;
 }
-
-const amounts = z.record(z.string(), z.number());
-const clusterDescription = z.object({
-  nodes: z.array(
-    z.object({ id: z.string(), address: z.string(), alive: z.boolean(), resources: amounts, used: amounts }),
-  ),
-  versions: z.record(z.string(), z.string()),
-});
-export type ClusterDescription = z.output<typeof clusterDescription>;
 
 export interface DeploymentsWatcher {
   /** Everything that is deployed, after every change. */
@@ -83,11 +74,11 @@ export class Gateway {
   }
 
   /** @throws `PB_GATEWAY_UNAVAILABLE` */
-  async describe(): Promise<ClusterDescription> {
+  async describe(): Promise<Cluster> {
     const { clusterJson } = await this.unary<{ clusterJson: string }>(CALL_MS, (metadata, options, done) =>
       this.client.describeCluster({}, metadata, options, done),
     );
-    return clusterDescription.parse(JSON.parse(clusterJson));
+    return cluster.parse(JSON.parse(clusterJson));
   }
 
   async health(): Promise<GatewayHealth> {

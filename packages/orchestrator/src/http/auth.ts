@@ -7,11 +7,10 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import { error } from '@patchbay/protocol';
+import type { Role } from '@patchbay/protocol/http';
 import type { FastifyRequest } from 'fastify';
 import type { Tickets } from '../artifacts/tickets.js';
 import { digestOfKey } from './api-keys.js';
-
-export type Role = 'operator' | 'reader' | 'submitter';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

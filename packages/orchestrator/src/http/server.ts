@@ -1,12 +1,13 @@
 /** The HTTP server: routes, sizes, and every error in the one JSON shape. Not here: what a route does. @module */
 import { MAX_DOCUMENT_BYTES, error, isPatchbayError, toPatchbayError, type PatchbayError } from '@patchbay/protocol';
-import { fastify, type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
+import { fastify, type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from '../log.js';
 import type { Auth } from './auth.js';
 import { boardRoutes } from './board.js';
 import { pageRoutes } from './page.js';
 import { artifactRoutes, type ArtifactRouteParts } from './routes/artifacts.js';
 import { clusterRoutes, type ClusterRouteParts } from './routes/cluster.js';
+import { descriptionRoutes } from './routes/description.js';
 import { healthRoutes, type HealthRouteParts } from './routes/health.js';
 import { jobActionRoutes, type JobActionParts } from './routes/job-actions.js';
 import { jobRoutes, type JobRouteParts } from './routes/jobs.js';
@@ -35,6 +36,12 @@ export interface ServerParts
 }
 
 export function createServer(parts: ServerParts): FastifyInstance {
+  const refuse = (cause: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    const told = typed(cause, request);
+    if (told.status >= 500 && !isPatchbayError(cause))
+      parts.log.error({ err: cause, url: request.url }, 'request failed');
+    void reply.code(told.status).type('application/json').send(told.toJSON());
+  };
   const app = fastify({
     logger: false,
     bodyLimit: BODY_BYTES,
@@ -43,13 +50,10 @@ export function createServer(parts: ServerParts): FastifyInstance {
     // a streamed upload or download may take its time
     requestTimeout: 0,
     routerOptions: { maxParamLength: 256 },
+    // an address that cannot be read, or is too long, never reaches a route
+    frameworkErrors: refuse,
   });
-  app.setErrorHandler((cause: FastifyError, request, reply) => {
-    const told = typed(cause, request);
-    if (told.status >= 500 && !isPatchbayError(cause))
-      parts.log.error({ err: cause, url: request.url }, 'request failed');
-    return reply.code(told.status).send(told.toJSON());
-  });
+  app.setErrorHandler(refuse);
   app.setNotFoundHandler((request, reply) => {
     const told = error('PB_NOT_FOUND', { url: request.url.split('?')[0]! });
     return reply.code(told.status).send(told.toJSON());
@@ -65,6 +69,7 @@ export function createServer(parts: ServerParts): FastifyInstance {
   void app.register(async (api) => {
     api.addHook('onRequest', parts.auth.user);
     api.addHook('onRequest', async () => parts.requireRedis());
+    await api.register(descriptionRoutes());
     await api.register(jobRoutes(parts));
     await api.register(jobActionRoutes(parts));
     await api.register(queueRoutes(parts));

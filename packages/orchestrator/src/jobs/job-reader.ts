@@ -5,9 +5,11 @@ import {
   isTerminal,
   keys,
   readJobStatus,
+  type JobDocument,
   type JobState,
   type JobStatus,
 } from '@patchbay/protocol';
+import type { JobPage } from '@patchbay/protocol/http';
 import type { Redis } from '../redis.js';
 
 export interface JobFilter {
@@ -15,14 +17,9 @@ export interface JobFilter {
   readonly model?: string | undefined;
   /** Stands in the id, a label, the model's name or the error, whatever the case. */
   readonly text?: string | undefined;
-  readonly label?: { readonly key: string; readonly value: string } | undefined;
+  /** All of them. */
+  readonly labels?: readonly { readonly key: string; readonly value: string }[] | undefined;
   readonly submitter?: string | undefined;
-}
-
-export interface JobPage {
-  readonly jobs: JobStatus[];
-  /** There may be more; absent at the end. */
-  readonly nextCursor?: string;
 }
 
 const PORTION = 200;
@@ -49,8 +46,9 @@ export class JobReader {
     return (await this.redis.hget(keys.job(jobId), 'submitter')) ?? undefined;
   }
 
-  async document(jobId: string): Promise<unknown> {
-    return JSON.parse((await this.redis.hget(keys.job(jobId), 'document')) ?? 'null');
+  /** As it was checked when it was submitted. */
+  async document(jobId: string): Promise<JobDocument> {
+    return JSON.parse((await this.redis.hget(keys.job(jobId), 'document')) ?? 'null') as JobDocument;
   }
 
   /** The result's JSON; of a job that ended otherwise its state and error. @throws `PB_JOB_NOT_FOUND`, `PB_WAIT_TIMEOUT` while it runs */
@@ -118,12 +116,12 @@ export class JobReader {
   }
 }
 
-function fits(status: JobStatus, { state, model, label, text, submitter }: JobFilter): boolean {
+function fits(status: JobStatus, { state, model, labels = [], text, submitter }: JobFilter): boolean {
   if (submitter !== undefined && status.submitter !== submitter) return false;
   if (state !== undefined && status.state !== state) return false;
   if (model !== undefined && status.model !== model) return false;
   if (text !== undefined && !wordsOf(status).toLowerCase().includes(text.toLowerCase())) return false;
-  return label === undefined || status.labels[label.key] === label.value;
+  return labels.every(({ key, value }) => status.labels[key] === value);
 }
 
 const wordsOf = ({ id, model, labels, error }: JobStatus): string =>

@@ -4,17 +4,9 @@
  * Not here: the log of one job (jobs/event-log.ts).
  * @module
  */
-import { keys, type JobState } from '@patchbay/protocol';
+import { keys } from '@patchbay/protocol';
+import type { Change } from '@patchbay/protocol/http';
 import type { Redis } from '../redis.js';
-
-export interface Change {
-  readonly cursor: string;
-  readonly id: string;
-  readonly model: string;
-  readonly state: JobState | 'removed';
-  readonly attempt: number;
-  readonly at: number;
-}
 
 export type Listener = (changes: readonly Change[]) => void;
 

@@ -5,18 +5,8 @@
  * @module
  */
 import { keys } from '@patchbay/protocol';
+import type { StatsPoint } from '@patchbay/protocol/http';
 import type { Redis } from '../redis.js';
-
-export interface StatsPoint {
-  /** Start of the minute, unix milliseconds. */
-  readonly at: number;
-  readonly completed: number;
-  readonly failed: number;
-  readonly cancelled: number;
-  /** Milliseconds from submission to the end of completed jobs; null when there were none. */
-  readonly p50: number | null;
-  readonly p95: number | null;
-}
 
 export interface StatsWindow {
   readonly points: StatsPoint[];

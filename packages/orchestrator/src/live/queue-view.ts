@@ -1,27 +1,9 @@
 /** Queues as operators see them: how much waits and runs, how it went lately, when a job can expect to start. @module */
 import type { JobStatus } from '@patchbay/protocol';
+import type { Place, QueueOverview } from '@patchbay/protocol/http';
 import type { Queues } from '../jobs/queues.js';
 import type { Controller } from '../placement/controller.js';
-import type { JobStats, StatsPoint } from './job-stats.js';
-
-export interface QueueOverview {
-  readonly model: string;
-  readonly status: string;
-  readonly replicas: number;
-  readonly ready: number;
-  readonly waiting: number;
-  readonly running: number;
-  /** Takes no more jobs; those that run go on. */
-  readonly draining: boolean;
-  readonly points: StatsPoint[];
-}
-
-export interface Place {
-  /** Jobs that are taken before this one; null when it does not wait in the queue. */
-  readonly ahead: number | null;
-  /** Milliseconds from now, from the mean of the last hour; null when too few jobs ran to tell, or the queue stands still. */
-  readonly expectedStartMs: number | null;
-}
+import type { JobStats } from './job-stats.js';
 
 const LAST_HOUR = 60;
 

@@ -4,21 +4,9 @@
  * @module
  */
 import { headerEnd, parseSafetensorsHeader, resultFile } from '@patchbay/protocol';
+import type { TensorPlace } from '@patchbay/protocol/http';
 import { z } from 'zod';
 import type { ArtifactStore } from '../artifacts/store.js';
-
-export interface TensorPlace {
-  readonly file: string;
-  readonly name: string;
-  readonly dtype: string;
-  readonly shape: readonly number[];
-  readonly sha256: string;
-  /** Bytes of the file, `end` exclusive. */
-  readonly begin: number;
-  readonly end: number;
-  /** True: the bytes are in the result itself (`files[file].inline`), not in the store. */
-  readonly inline: boolean;
-}
 
 const withFiles = z.looseObject({ files: z.record(z.string(), resultFile).default({}) });
 const LENGTH_BYTES = 8;

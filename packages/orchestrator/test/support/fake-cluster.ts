@@ -86,6 +86,8 @@ const DEFAULT: Script = {
 
 type GangStream = ServerDuplexStream<ExecuteRequest, ExecuteResponse>;
 
+const NODE = { id: 'n1', address: '127.0.0.1', alive: true, resources: { CPU: 2 }, used: { CPU: 1 } };
+
 export class FakeCluster {
   readonly script: Script = { ...DEFAULT };
   readonly deployments = new Map<string, Deployment>();
@@ -193,7 +195,7 @@ export class FakeCluster {
   private gateway(): UntypedServiceImplementation {
     return {
       describeCluster: (_call: unknown, done: (cause: null, response: object) => void) =>
-        done(null, { clusterJson: '{}' }),
+        done(null, { clusterJson: JSON.stringify({ nodes: [NODE], versions: { ray: '2.58.0' } }) }),
       health: (_call: unknown, done: (cause: null, response: object) => void) =>
         done(null, { protocolVersion: '1', rayConnected: true, reason: '' }),
       deploy: (call: ServerWritableStream<DeployRequest, DeployResponse>) => void this.deploy(call),

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isTerminal, keys, type JobEventBody, type JobState, type JobStatus } from '@patchbay/protocol';
 import { Redis } from 'ioredis';
+import { checkAnswer } from '../../../../tests/support/http-contract.js';
 import { startRedis, type TestRedis } from '../../../../tests/support/redis.js';
 import { startOrchestrator, type Orchestrator, type OrchestratorOptions } from '../../src/index.js';
 import { FakeCluster } from './fake-cluster.js';
@@ -79,7 +80,9 @@ export class Rig {
     const content =
       body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } };
     const response = await this.fetch(path, { method, ...content });
-    return { status: response.status, body: (await response.json()) as T };
+    const text = await response.text();
+    checkAnswer(method, path, response.status, response.headers.get('content-type') ?? '', text);
+    return { status: response.status, body: JSON.parse(text) as T };
   }
 
   /** Deploys and returns the last line of the stream. */
@@ -90,7 +93,9 @@ export class Rig {
       body,
       headers: { 'content-type': 'application/json' },
     });
-    const lines = (await response.text()).trim().split('\n');
+    const text = await response.text();
+    checkAnswer('POST', '/api/models', response.status, response.headers.get('content-type') ?? '', text);
+    const lines = text.trim().split('\n');
     return JSON.parse(lines.at(-1)!) as Record<string, unknown>;
   }
 

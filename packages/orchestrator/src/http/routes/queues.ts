@@ -1,13 +1,13 @@
 /** /api/queues, /api/drain and /api/changes: the overview of all queues, draining one or this orchestrator, and every job's steps as they happen. @module */
 import { Readable } from 'node:stream';
+import { MEDIA, ROUTES, type Change } from '@patchbay/protocol/http';
 import type { FastifyPluginAsync } from 'fastify';
-import { z } from 'zod';
 import type { Drain } from '../../jobs/drain.js';
 import type { Queues } from '../../jobs/queues.js';
-import type { Change, ChangeFeed } from '../../live/change-feed.js';
+import type { ChangeFeed } from '../../live/change-feed.js';
 import type { QueueView } from '../../live/queue-view.js';
 import type { Controller } from '../../placement/controller.js';
-import { parseRequest } from '../parse-request.js';
+import { serve } from '../serve.js';
 
 export interface QueueRouteParts {
   readonly queues: Queues;
@@ -20,37 +20,23 @@ export interface QueueRouteParts {
 const BATCH_MS = 200;
 const ALIVE_MS = 15_000;
 
-const byName = z.object({ name: z.string().min(1).max(128) });
-const overviewQuery = z.object({ minutes: z.coerce.number().int().min(1).max(1440).default(60) });
-const drainBody = z.strictObject({ draining: z.boolean() });
-const lastEventId = z
-  .string()
-  .regex(/^\d+-\d+$/, 'not a cursor of a change')
-  .optional();
-
 export function queueRoutes({ queues, queueView, changes, controller, drain }: QueueRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.get('/api/queues', { config: { submitters: 'any' } }, async (request) => {
-      const { minutes } = parseRequest(overviewQuery, request.query);
-      return { queues: await queueView.overview(minutes) };
-    });
+    serve(app, ROUTES.queues, async ({ query }) => ({ queues: await queueView.overview(query.minutes) }));
 
-    app.post('/api/queues/:name/drain', async (request) => {
-      const { name } = parseRequest(byName, request.params);
-      const { draining } = parseRequest(drainBody, request.body);
+    serve(app, ROUTES.drain, async ({ params: { name }, body }) => {
       controller.get(name);
-      await queues.drainInto(name, draining);
+      await queues.drainInto(name, body.draining);
       return queues.counts(name);
     });
 
-    app.post('/api/drain', async () => drain.begin());
+    serve(app, ROUTES.drainOrchestrator, async () => drain.begin());
 
-    app.get('/api/changes', async (request, reply) => {
-      const cursor = parseRequest(lastEventId, request.headers['last-event-id']);
+    serve(app, ROUTES.changes, async ({ headers, request, reply }) => {
       const stream = new Readable({ read: () => undefined });
-      const stop = await tell(stream, changes, controller, cursor);
+      const stop = await tell(stream, changes, controller, headers['last-event-id']);
       request.raw.once('close', stop);
-      void reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type('text/event-stream');
+      void reply.header('cache-control', 'no-cache').header('x-accel-buffering', 'no').type(MEDIA.events);
       return reply.send(stream);
     });
   };

@@ -1,7 +1,8 @@
 /** /api/validate: all checks of a document that need no device; the gang's own come last. @module */
-import { parseJobDocument } from '@patchbay/protocol';
+import { ROUTES } from '@patchbay/protocol/http';
 import type { FastifyPluginAsync } from 'fastify';
 import type { Controller } from '../../placement/controller.js';
+import { serve } from '../serve.js';
 
 export interface ValidateRouteParts {
   readonly controller: Controller;
@@ -9,8 +10,7 @@ export interface ValidateRouteParts {
 
 export function validateRoutes({ controller }: ValidateRouteParts): FastifyPluginAsync {
   return async (app) => {
-    app.post('/api/validate', { config: { submitters: 'any' } }, async (request) => {
-      const document = parseJobDocument(request.body);
+    serve(app, ROUTES.validate, async ({ body: document }) => {
       const model = controller.get(document.model);
       return { warnings: await model.pool.any(model.record.status).validate(JSON.stringify(document)) };
     });

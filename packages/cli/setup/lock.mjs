@@ -19,7 +19,7 @@ export async function takeLock(path, progress) {
         rmSync(path, { force: true });
         continue;
       }
-      if (!said) progress.note(`another set-up of this checkout is running (process ${owner.split(' ')[0]}), waiting`);
+      if (!said) progress.note(`another set-up is running (process ${owner.split(' ')[0]}), waiting`);
       said = true;
       if (Date.now() > deadline) throw new SetupError('the other set-up did not end', `If it hangs, delete ${path}.`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));

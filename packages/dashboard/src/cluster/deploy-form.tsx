@@ -1,7 +1,7 @@
 /** Deploys a model and tells how it goes. @module */
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
-import { ApiError, api, type ErrorJson } from '../api.js';
+import { ApiError, api } from '../api.js';
 import { problemOf } from '../live/use-loaded.js';
 import { textOf } from '../look/form.js';
 import { Card, Problem } from '../look/parts.js';
@@ -24,9 +24,8 @@ export function DeployForm({ changed }: { readonly changed: () => void }): JSX.E
     setGoing({ text: 'asking the cluster' });
     try {
       await api.deploy({ name, model, dtype: textOf(form, 'dtype'), ...sizes }, (line) => {
-        if (line['type'] === 'failed') throw new ApiError(line['error'] as ErrorJson);
-        if (line['type'] === 'progress')
-          setGoing({ text: String(line['message']), fraction: line['fraction'] as number | undefined });
+        if (line.type === 'failed') throw new ApiError(line.error);
+        if (line.type === 'progress') setGoing({ text: line.message, fraction: line.fraction });
       });
       form.reset();
     } catch (cause) {
