@@ -7,6 +7,7 @@ export type {
   Change,
   Cluster,
   DeployLine,
+  DrainState,
   HealthReport,
   JobPage,
   JobWithDocument,
