@@ -1,4 +1,4 @@
-"""docs/security.md says no more than is tested: every row of its table of attacks has its cases, every limit its names."""
+"""docs/security.md says no more than is tested: every row of its table of attacks has cases, every limit its names."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
 from patchbay_worker.sandbox.job.training import Training
 from patchbay_worker.sandbox.job.user_code import load_function, report
+from patchbay_worker.sandbox.job.where import answer_on
 from patchbay_worker.sandbox.lockdown.job_part import SOCKET_FD, JobLockDown
 from patchbay_worker.sandbox.wire.dtypes import BY_NAME
 from patchbay_worker.sandbox.wire.layout import IN_OFFSET, arena_bytes_for
@@ -87,6 +88,7 @@ def _start(lock: JobLockDown) -> JobServer:
     body = request.body
     arena = JobArena(fds[0], body["arena_bytes"])
     redirect_output(LOG_FD, body["log_bytes"])
+    answer_on(LOG_FD)
     lock.finish(body["memory_bytes"], body["cpu_s"])
     os.write(SOCKET_FD, encode(Kind.OK, request.nonce))
     return JobServer(arena, body["arena_bytes"])
