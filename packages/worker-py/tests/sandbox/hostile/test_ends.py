@@ -9,13 +9,11 @@ import pytest
 
 from patchbay_worker.errors import PatchbayError
 from patchbay_worker.sandbox import job_process
-from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.lockdown.plan import Level, Plan
 
 from ..support import run
-from .conftest import LEVELS, PoolOf, Watch, start
+from .conftest import LEVELS, PoolOf, Watch, limits_for, start
 
-BRIEF = SandboxLimits(edit_timeout_s=0.3)
 LOOP = "while True: pass"
 SLEEP = "time.sleep(100)"
 
@@ -87,7 +85,7 @@ def test_an_odd_end_is_the_fault_of_the_edit(pool_of: PoolOf, level: Level, monk
     wrong = {}
     with Watch(pool):
         for name, (body, code, says) in ENDS.items():
-            with start(pool, IMPORTS + body, BRIEF) as job:
+            with start(pool, IMPORTS + body, limits_for(code)) as job:
                 try:
                     wrong[name] = f"it came back: {run(job)}"
                 except PatchbayError as problem:
