@@ -1,4 +1,4 @@
-"""Reads what a job has said of its stack (job/where.py). It is user code's word: bounded, and for messages only."""
+"""Reads what a job has said of its stack (job/log.py). It is user code's word: bounded, and for messages only."""
 
 from __future__ import annotations
 
