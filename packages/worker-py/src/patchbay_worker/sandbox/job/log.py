@@ -1,5 +1,5 @@
-"""stdout and stderr of user code: to a pipe, at most so many bytes, never an exception; and the line that runs, when the
-worker asks for it before it kills. Not here: reading them.
+"""stdout and stderr of user code: to a pipe, at most so many bytes, never an exception; and the line that runs, when
+the worker asks for it before it kills. Not here: reading them.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def redirect_output(fd: int, limit: int) -> None:
 
 
 def tell_where(fd: int) -> None:
-    """The interpreter's own handler writes the stack, also where the code never comes back to Python. User code may undo
-    it; then nothing is said.
+    """The interpreter's own handler writes the stack, also where the code never comes back to Python. User code may
+    undo it; then nothing is said.
     """
     faulthandler.register(ASK, file=fd, all_threads=False)
 
