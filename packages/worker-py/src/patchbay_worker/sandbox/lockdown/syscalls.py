@@ -59,7 +59,7 @@ NOT_TO_WRITE: Final = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os
 F_GET_SEALS: Final = 1034
 TCGETS, FIOCLEX, FIONCLEX, FIONREAD = 0x5401, 0x5451, 0x5450, 0x541B
 MAP_HUGETLB: Final = 0x40000
-# All of madvise(2) but REMOVE, MERGEABLE, UNMERGEABLE, HWPOISON and SOFT_OFFLINE; the last two are a C library's guards.
+# All of madvise(2) but REMOVE, MERGEABLE, UNMERGEABLE, HWPOISON, SOFT_OFFLINE; the last two are guards of a C library
 ADVICE: Final = (0, 1, 2, 3, 4, 8, 10, 11, *range(14, 26), 102, 103)
 PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA = 3, 15, 16, 0x53564D41
 
