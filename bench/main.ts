@@ -1,14 +1,17 @@
-/** `npm run bench -- hooks | sharding | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- hooks | sharding | sandbox | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
 import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
 import { benchLoad } from './load.js';
+import { benchSandbox } from './sandbox.js';
 import { benchSharding } from './sharding.js';
 
 const USAGE = `npm run bench -- <what>
   hooks [--rounds N]                   raw torch hook, reads and python edits at tp 1 and 2, as ratios to the plain forward
   sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
+  sandbox [--jobs N]                   round trips, life and memory of a sandbox against this process, and a whole job
+                                       against "trusted" (--jobs 0: without)
   job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase
   load   [--jobs N] [--profile FOLDER] jobs that do nothing: jobs/s, quantiles, CPU and memory at 1, 8, 64 submitters
   cancel [--rounds N]                  from the cancel to the next job running, by situation`;
@@ -27,6 +30,7 @@ const { values, positionals } = parseArgs({
 const benches: Record<string, () => Promise<void>> = {
   hooks: () => benchSharding(Number(values.rounds), 'hooks', [{ tp: 1 }, { tp: 2 }]),
   sharding: () => benchSharding(Number(values.rounds)),
+  sandbox: () => benchSandbox(1_000, Math.min(100, Number(values.jobs))),
   load: () => benchLoad(Number(values.jobs), values.profile),
   cancel: () => benchCancel(Number(values.rounds)),
   job: () => benchJob({ jobs: Number(values.jobs), gapMs: Number(values.gap), tp: Number(values.tp) }),

@@ -1,4 +1,4 @@
-"""What the sandbox costs, against the same work in this process in the same run. Prints JSON; `npm run bench -- sandbox`.
+"""What the sandbox costs, against the same work in this process in the same run. JSON, for `npm run bench -- sandbox`.
 
 Not here: whole jobs (sandbox.ts).
 """

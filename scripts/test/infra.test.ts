@@ -91,14 +91,8 @@ function usersAtWork(place: () => { readonly port: number; readonly folder: stri
     before(async () => {
       await cluster.listen();
       const redisUrl = `redis://patchbay:secret@127.0.0.1:${place().port}`;
-      const rest = {
-        httpPort: 0,
-        token: 'the-token',
-        gateway: cluster.address,
-        gatewayToken: 'g',
-        home: place().folder,
-      };
-      orchestrator = await startOrchestrator({ redisUrl, ...rest, logLevel: 'silent' });
+      const rest = { httpPort: 0, token: 'the-token', gateway: cluster.address, gatewayToken: 'g' };
+      orchestrator = await startOrchestrator({ redisUrl, ...rest, home: place().folder, logLevel: 'silent' });
       const own = `redis://patchbay-sdk:secret-sdk@127.0.0.1:${place().port}`;
       client = new Patchbay({ redisUrl: own, httpUrl: orchestrator.http, token: 'the-token' });
       script = new Redis(own);

@@ -66,7 +66,7 @@ export const ATTACKS: readonly Attack[] = [
     ends: ['PB_EDIT_MEMORY'],
     line: 2,
   },
-  { name: 'time: a loop', body: () => 'while True: pass', ends: ['PB_EDIT_TIMEOUT'] },
+  { name: 'time: a loop', body: () => 'while True: pass', ends: ['PB_EDIT_TIMEOUT'], line: 1 },
   {
     name: 'time: a loop that takes every signal',
     body: () => 'import signal\nfor n in (1, 2, 3, 15): signal.signal(n, signal.SIG_IGN)\nwhile True: pass',

@@ -54,8 +54,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 HOARD = "save_ctx.x = [torch.ones(1000) for _ in range(10)]\nreturn inputs"
 BREACHES: dict[str, tuple[SandboxLimits, str, str, str, int | None]] = {
     # limits, body, code, what the message says, line
-    "editTimeoutMs": (SandboxLimits(edit_timeout_s=0.3), "while True: pass", "PB_EDIT_TIMEOUT", "0.3 s", None),
-    "timeoutMs": (SandboxLimits(job_timeout_s=0.4), "while True: pass", "PB_EDIT_TIMEOUT", "0.4 s", None),
+    "editTimeoutMs": (SandboxLimits(edit_timeout_s=0.3), "while True: pass", "PB_EDIT_TIMEOUT", "0.3 s", 2),
+    "timeoutMs": (SandboxLimits(job_timeout_s=0.4), "while True: pass", "PB_EDIT_TIMEOUT", "0.4 s", 2),
     "editMemoryBytes": (
         SandboxLimits(memory_bytes=64 << 20),
         "x = 1\nbytearray(1 << 30)",
@@ -73,7 +73,8 @@ def test_a_breach_has_its_own_code(pool: SandboxPool, key: str) -> None:
         job.init(seed=0, sources=[EditSource("hook", edit(body))])
         problem = refused(code, lambda: run(job))
         assert says in problem.message
-        assert line is None or (problem.remote or {}).get("line") == line
+        assert (problem.remote or {}).get("line") == line
+        assert job.logs() == ""
 
 
 def begun(pool: SandboxPool, limits: SandboxLimits, body: str) -> SandboxJob:
@@ -85,7 +86,9 @@ def begun(pool: SandboxPool, limits: SandboxLimits, body: str) -> SandboxJob:
 def test_modules_and_sources_have_their_own_time(pool: SandboxPool) -> None:
     module = ModuleSpec("slow", "python", {"source": "def build():\n    while True: pass"})
     with pool.acquire(SandboxLimits(init_timeout_s=0.3)) as job:
-        assert "0.3 s" in refused("PB_EDIT_TIMEOUT", lambda: job.init(seed=0, modules=[module])).message
+        problem = refused("PB_EDIT_TIMEOUT", lambda: job.init(seed=0, modules=[module]))
+        assert "0.3 s" in problem.message
+        assert (problem.remote or {}).get("line") == 2
 
 
 def test_calls_are_counted(pool: SandboxPool) -> None:

@@ -170,7 +170,8 @@ class Channel:
         sock, now = self._process.sock, begun
         while True:
             if now >= last:
-                self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}"))
+                where = self._process.where(self._limits.log_bytes)
+                self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}", remote=where))
             ready = [fd for fd, _ in self._poll.poll((last - now) * 1000)]
             if self._process.log_fd in ready:
                 self.drain_log()

@@ -7,14 +7,17 @@ import select
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from patchbay_worker.sandbox.wire.control import STATUS
+from patchbay_worker.sandbox.where import stack_in
+from patchbay_worker.sandbox.wire.control import ASK, STATUS
 
 EXIT_WAIT_S: Final = 2.0
+WHERE_S: Final = 0.1
 LOG_CHUNK: Final = 65536
 LOG_FLOOD_FACTOR: Final = 4
 
@@ -89,6 +92,24 @@ class JobProcess:
             if not chunk or len(self._log) > LOG_FLOOD_FACTOR * limit + LOG_CHUNK:
                 os.close(self.log_fd)
                 self.log_fd = -1
+
+    def where(self, limit: int) -> dict[str, Any] | None:
+        """The line of user code that runs now, as far as the job says; what it says does not stay in the log."""
+        mark, end = len(self._log), time.monotonic() + WHERE_S
+        with self._lock:
+            if self._closed:
+                return None
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, ASK)
+        stack = None
+        while not (stack and stack.whole) and self.log_fd >= 0 and (left := end - time.monotonic()) > 0:
+            if _readable(self.log_fd, left):
+                self.drain_log(limit)
+                stack = stack_in(self._log, mark)
+        if stack is None:
+            return None
+        del self._log[stack.start :]
+        return stack.remote
 
     def log_text(self) -> str:
         return self._log.decode("utf-8", "replace")

@@ -50,6 +50,12 @@ def said(pool: SandboxPool, body: str) -> object:
         return job.collect(modules=False).save_ctx["said"]
 
 
+def limits_for(code: str | None, seconds: float = 0.3) -> SandboxLimits:
+    """Little time where running out of it is what is expected, so that no other outcome hangs on a busy machine."""
+    given = seconds if code == "PB_EDIT_TIMEOUT" else 30.0
+    return SandboxLimits(edit_timeout_s=given, init_timeout_s=given, save_ctx_bytes=1 << 20)
+
+
 class Watch:
     """A sibling that works during the attack; afterwards it, the zygote and a next job are asked again."""
 

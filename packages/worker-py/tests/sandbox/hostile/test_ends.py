@@ -8,13 +8,12 @@ from __future__ import annotations
 import pytest
 
 from patchbay_worker.errors import PatchbayError
-from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox import job_process
 from patchbay_worker.sandbox.lockdown.plan import Level, Plan
 
 from ..support import run
-from .conftest import LEVELS, PoolOf, Watch, start
+from .conftest import LEVELS, PoolOf, Watch, limits_for, start
 
-BRIEF = SandboxLimits(edit_timeout_s=0.5)
 LOOP = "while True: pass"
 SLEEP = "time.sleep(100)"
 
@@ -22,16 +21,16 @@ SLEEP = "time.sleep(100)"
 ENDS: dict[str, tuple[str, str, str]] = {
     "a real-time signal": ("os.kill(os.getpid(), 40)", "PB_EDIT_CRASHED", "signal 40"),
     "the last real-time signal": ("os.kill(os.getpid(), 64)", "PB_EDIT_CRASHED", "SIGRTMAX"),
-    "it stops itself": (f"os.kill(os.getpid(), signal.SIGSTOP)\n{SLEEP}", "PB_EDIT_TIMEOUT", "0.5 s"),
+    "it stops itself": (f"os.kill(os.getpid(), signal.SIGSTOP)\n{SLEEP}", "PB_EDIT_TIMEOUT", "0.3 s"),
     "it takes every signal": (
         f"[signal.signal(n, lambda *_: None) for n in range(1, 65) if n not in (9, 19, 32, 33)]\n{LOOP}",
         "PB_EDIT_TIMEOUT",
-        "0.5 s",
+        "0.3 s",
     ),
     "it swallows every exception": (
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         "PB_EDIT_TIMEOUT",
-        "0.5 s",
+        "0.3 s",
     ),
     "an exception set from outside": (
         "me = ctypes.c_ulong(threading.get_ident())\n"
@@ -43,7 +42,7 @@ ENDS: dict[str, tuple[str, str, str]] = {
     "its first thread ends": (
         f"threading.Thread(target=lambda: {SLEEP}).start()\nctypes.CDLL(None).syscall(60, 0)",
         "PB_EDIT_TIMEOUT",
-        "0.5 s",
+        "0.3 s",
     ),
     "it closes the connection and goes on": (f"os.close(3)\n{LOOP}", "PB_EDIT_CRASHED", "closed its connection"),
     "an empty packet": (f"os.write(3, b'')\n{SLEEP}", "PB_EDIT_CRASHED", "closed its connection"),
@@ -52,11 +51,11 @@ ENDS: dict[str, tuple[str, str, str]] = {
     "it reads its requests away": (
         f"import threading\nthreading.Thread(target=lambda: os.read(3, 99999)).start()\n{SLEEP}",
         "PB_EDIT_TIMEOUT",
-        "0.5 s",
+        "0.3 s",
     ),
     "a flood of packets": ("while True: os.write(3, b'x' * 1000)", "PB_EDIT_CRASHED", "bad reply"),
     "a flood on the log": ("while True: os.write(2, b'x' * 65536)", "PB_EDIT_FAILED", "BrokenPipe"),
-    "a huge print": (f"print('x' * 50_000_000)\n{LOOP}", "PB_EDIT_TIMEOUT", "0.5 s"),
+    "a huge print": (f"print('x' * 50_000_000)\n{LOOP}", "PB_EDIT_TIMEOUT", "0.3 s"),
     "a write past its memory": ("ctypes.memset(1, 0, 1)", "PB_EDIT_CRASHED", "SIGSEGV"),
     "its stack runs over": (
         "f = ctypes.CFUNCTYPE(None)\ng = f(lambda: g())\nsys.setrecursionlimit(10**9)\ng()",
@@ -80,12 +79,13 @@ IMPORTS = "import ctypes, mmap, os, signal, sys, threading, time\n"
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_odd_end_is_the_fault_of_the_edit(pool_of: PoolOf, level: Level) -> None:
+def test_an_odd_end_is_the_fault_of_the_edit(pool_of: PoolOf, level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_process, "EXIT_WAIT_S", 0.5)
     pool = pool_of(Plan(level))
     wrong = {}
     with Watch(pool):
         for name, (body, code, says) in ENDS.items():
-            with start(pool, IMPORTS + body, BRIEF) as job:
+            with start(pool, IMPORTS + body, limits_for(code)) as job:
                 try:
                     wrong[name] = f"it came back: {run(job)}"
                 except PatchbayError as problem:

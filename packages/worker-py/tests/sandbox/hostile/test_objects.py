@@ -10,11 +10,10 @@ import torch
 
 from patchbay_worker.errors import PatchbayError
 from patchbay_worker.sandbox.client import EditSource, ModuleSpec
-from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.lockdown.plan import Plan
 
 from ..support import refused, run
-from .conftest import PoolOf, Watch, start
+from .conftest import PoolOf, Watch, limits_for, start
 
 RAISED = {
     "a module that is no text": "class E(Exception): pass\n"
@@ -111,9 +110,8 @@ KEPT = {
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_kept_comes_out_bounded_or_not_at_all(pool_of: PoolOf, name: str) -> None:
     body, code = KEPT[name]
-    limits = SandboxLimits(init_timeout_s=3, save_ctx_bytes=1 << 20)
     pool = pool_of(Plan())
-    with Watch(pool), start(pool, f"{body}\nreturn inputs", limits) as job:
+    with Watch(pool), start(pool, f"{body}\nreturn inputs", limits_for(code, 2)) as job:
 
         def both() -> object:
             run(job)
@@ -146,7 +144,7 @@ BUILT = {
 def test_a_hostile_build(pool_of: PoolOf, name: str) -> None:
     body, code = BUILT[name]
     pool = pool_of(Plan())
-    with Watch(pool), pool.acquire(SandboxLimits(init_timeout_s=0.5)) as job:
+    with Watch(pool), pool.acquire(limits_for(code)) as job:
         problem = refused(code, lambda: job.init(seed=0, modules=[module(body)]))
         assert code in ("PB_EDIT_TIMEOUT", "PB_EDIT_RETURNED_NONE") or (problem.remote or {}).get("line")
 
@@ -191,7 +189,7 @@ def test_a_hostile_loss(pool_of: PoolOf, name: str) -> None:
     body, code = LOSSES[name]
     source = EditSource("loss", f"def loss(logits, save_ctx, modules):\n    {body}", "loss", 3)
     pool = pool_of(Plan())
-    with Watch(pool), pool.acquire(SandboxLimits(edit_timeout_s=0.5)) as job:
+    with Watch(pool), pool.acquire(limits_for(code)) as job:
         job.init(seed=0, sources=[source])
 
         def there_and_back() -> None:
@@ -219,7 +217,7 @@ SOURCES = {
 def test_a_source_that_attacks_its_reader(pool_of: PoolOf, name: str) -> None:
     source, code = SOURCES[name]
     pool = pool_of(Plan())
-    with Watch(pool), pool.acquire(SandboxLimits(init_timeout_s=1)) as job:
+    with Watch(pool), pool.acquire(limits_for(code)) as job:
         refused(code, lambda: job.init(seed=0, sources=[EditSource("source", source)]))
 
 

@@ -42,6 +42,8 @@ CHECKED: dict[str, list[Any]] = {
     "ioctl": [1, 0x5412, 0, 0, 0, 0],  # TIOCSTI
     "prctl": [4, 1, 0, 0, 0, 0],  # PR_SET_DUMPABLE
     "prlimit64": [0, 7, -1, 0, 0, 0],
+    "mmap": [0, 4096, 3, 0x40022, -1, 0],  # MAP_HUGETLB
+    "madvise": [0, 4096, 12, 0, 0, 0],  # MADV_MERGEABLE
 }
 ABSENT = {"clone3": [0, 0, 0, 0, 0, 0], "openat2": [-1, 0, 0, 0, 0, 0]}
 FILES = {

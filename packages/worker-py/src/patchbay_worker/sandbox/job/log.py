@@ -1,12 +1,17 @@
-"""stdout and stderr of user code: to a pipe, at most so many bytes, never an exception. Not here: reading it."""
+"""stdout and stderr of user code: to a pipe, at most so many bytes, never an exception; and the line that runs, when
+the worker asks for it before it kills. Not here: reading them.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import io
 import os
 import sys
 from contextlib import suppress
 from typing import Any, Final
+
+from patchbay_worker.sandbox.wire.control import ASK
 
 _streams: Final[list[io.TextIOWrapper]] = []
 
@@ -43,6 +48,13 @@ def redirect_output(fd: int, limit: int) -> None:
     sys.stdout = sys.stderr = stream
     sys.__stdout__ = sys.__stderr__ = stream  # type: ignore[misc]
     _streams.append(stream)
+
+
+def tell_where(fd: int) -> None:
+    """The interpreter's own handler writes the stack, also where the code never comes back to Python. User code may
+    undo it; then nothing is said.
+    """
+    faulthandler.register(ASK, file=fd, all_threads=False)
 
 
 def flush_output() -> None:

@@ -21,7 +21,7 @@ from patchbay_worker.sandbox.job.edit import current_module, run_edit, run_loss
 from patchbay_worker.sandbox.job.export import Exporter, manifest_tensors
 from patchbay_worker.sandbox.job.graphs import Graphs
 from patchbay_worker.sandbox.job.lint import lint
-from patchbay_worker.sandbox.job.log import flush_output, redirect_output
+from patchbay_worker.sandbox.job.log import flush_output, redirect_output, tell_where
 from patchbay_worker.sandbox.job.modules import JobModules, build_module
 from patchbay_worker.sandbox.job.save_ctx import SaveContext
 from patchbay_worker.sandbox.job.training import Training
@@ -86,6 +86,7 @@ def _start(lock: JobLockDown) -> JobServer:
     body = request.body
     arena = JobArena(fds[0], body["arena_bytes"])
     redirect_output(LOG_FD, body["log_bytes"])
+    tell_where(LOG_FD)
     lock.finish(body["memory_bytes"], body["cpu_s"])
     os.write(SOCKET_FD, encode(Kind.OK, request.nonce))
     return JobServer(arena, body["arena_bytes"], body["seed"])

@@ -25,7 +25,7 @@ from patchbay_worker.sandbox.linux import die_with_parent
 from patchbay_worker.sandbox.lockdown.job_part import PROC_FD, RULES_FD, SOCKET_FD, JobLockDown
 from patchbay_worker.sandbox.lockdown.plan import LayerFailed, Plan
 from patchbay_worker.sandbox.lockdown.zygote_part import ZygoteLockDown
-from patchbay_worker.sandbox.wire.control import FAILED, FORK, FORKED, MAP, READY, STATUS
+from patchbay_worker.sandbox.wire.control import ASK, FAILED, FORK, FORKED, MAP, READY, STATUS
 
 PRELOAD: Final = (
     "torch",
@@ -171,6 +171,7 @@ def _report(status_fd: int, status: int, usage: resource.struct_rusage) -> None:
 
 def _wait_for(job: int, status_fd: int) -> NoReturn:
     """The life of a job's init: says how the job ended; with it end all processes of its namespace."""
+    signal.signal(ASK, lambda *_: os.kill(job, ASK))  # the worker can reach this process alone
     kept = fcntl.fcntl(status_fd, fcntl.F_DUPFD, HIGH_FD)
     os.closerange(0, HIGH_FD)
     os.closerange(kept + 1, 1 << 20)

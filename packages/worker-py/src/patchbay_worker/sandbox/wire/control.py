@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import struct
 from typing import Final
 
+ASK: Final = signal.SIGUSR2
+"""Asks a job for the line that it is at, before it is killed. A job's init passes it on."""
 READY: Final = b"ready"
 MAP: Final = b"map"
 """The zygote asks for its map of ids, and hears the same when it is written."""
