@@ -13,7 +13,7 @@ from support.gang import Gang
 ROWS: Final = [[5, 9, 31, 4, 17], [7, 3]]
 #: Allocators keep what they have had once; a leak of the smallest kept tensor of every job is far above this.
 SLACK: Final = 6 << 20
-WARM, MORE = 60, 240
+WARM, MORE = 40, 160
 
 
 def python(body: str) -> dict[str, str]:
