@@ -11,9 +11,9 @@ from patchbay_worker.errors import PatchbayError
 from support.gang import Gang
 
 ROWS: Final = [[5, 9, 31, 4, 17], [7, 3]]
-#: Allocators keep what they have had once; a leak of the smallest kept tensor of every job is far above this.
+#: For what is no tensor, which are counted: allocators keep what they have had once.
 SLACK: Final = 6 << 20
-WARM, MORE = 60, 240
+WARM, MORE = 40, 160
 
 
 def python(body: str) -> dict[str, str]:
