@@ -27,13 +27,10 @@ SITES = {
     "mixtral": "model.layers.0.self_attn",
 }
 CASES = [
-    ("tp 2", "llama"),
     ("tp 2", "gemma3"),
     ("pp 2", "llama"),
     ("pp 2 x tp 2", "llama"),
-    ("dp 2", "llama"),
     ("dp 2", "gpt2"),  # learned positions: padding that counts as a token shows at once
-    ("fsdp 2", "gpt2"),
     ("ep 2", "mixtral"),
 ]
 

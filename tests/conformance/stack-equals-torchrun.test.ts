@@ -131,22 +131,22 @@ describe('the stack and torchrun', () => {
   });
   after(() => client.close());
 
-  for (const deployment of ['facts-tp2', 'facts-pp2-tp2'] as const)
-    it(`the same files byte for byte under torchrun, ${deployment}`, async () => {
-      const [stack, disk] = ['stack', 'disk'].map((name) => mkdtempSync(join(folder, `${name}-`)));
-      const document = { ...DOCUMENT, model: deployment };
-      const job = await client.jobs.submit(document);
-      await (await job.result()).download(stack!);
-      await torchrun(document, DEPLOYMENTS[deployment], disk!);
-      const names = FILES.map((name) => `${name}.safetensors`);
-      assert.deepEqual(
-        readdirSync(stack!)
-          .filter((name) => name.endsWith('.safetensors'))
-          .sort(),
-        names,
-      );
-      for (const name of [...names, 'logs.txt'])
-        assert.ok(readFileSync(join(stack!, name)).equals(readFileSync(join(disk!, name))), name);
-      assert.deepEqual(facts(stack!), facts(disk!));
-    });
+  it('the same files byte for byte under torchrun, facts-pp2-tp2', async () => {
+    const deployment = 'facts-pp2-tp2';
+    const [stack, disk] = ['stack', 'disk'].map((name) => mkdtempSync(join(folder, `${name}-`)));
+    const document = { ...DOCUMENT, model: deployment };
+    const job = await client.jobs.submit(document);
+    await (await job.result()).download(stack!);
+    await torchrun(document, DEPLOYMENTS[deployment], disk!);
+    const names = FILES.map((name) => `${name}.safetensors`);
+    assert.deepEqual(
+      readdirSync(stack!)
+        .filter((name) => name.endsWith('.safetensors'))
+        .sort(),
+      names,
+    );
+    for (const name of [...names, 'logs.txt'])
+      assert.ok(readFileSync(join(stack!, name)).equals(readFileSync(join(disk!, name))), name);
+    assert.deepEqual(facts(stack!), facts(disk!));
+  });
 });
