@@ -1,7 +1,7 @@
 /** The state of each part, asked for when somebody wants to know. Never waits long: a part that does not answer is away. @module */
 import { SANDBOX_LEVELS, toPatchbayError, type Deployment } from '@patchbay/protocol';
 import type { Gateway } from './cluster-client/gateway.js';
-import type { Drain, DrainState } from './jobs/drain.js';
+import type { Drain, DrainState } from './drain.js';
 import type { Controller } from './placement/controller.js';
 import type { Redis } from './redis.js';
 

@@ -13,7 +13,7 @@ import { Auth } from './http/auth.js';
 import { createServer } from './http/server.js';
 import { CancelBus } from './jobs/cancel-bus.js';
 import { Consumer } from './jobs/consumer.js';
-import { Drain } from './jobs/drain.js';
+import { Drain } from './drain.js';
 import { EventLog } from './jobs/event-log.js';
 import { JobReader } from './jobs/job-reader.js';
 import { JobRecords } from './jobs/job-record.js';

@@ -1,5 +1,5 @@
 /** Leaving in good order: no more jobs are taken, those that run end, then the process may go. Asked for over HTTP. @module */
-import type { Consumer } from './consumer.js';
+import type { Consumer } from './jobs/consumer.js';
 
 export interface DrainState {
   readonly draining: boolean;

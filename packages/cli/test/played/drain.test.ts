@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { held, type FakeJob } from '../../orchestrator/test/support/fake-cluster.js';
-import { Rig, TOKEN } from '../../orchestrator/test/support/rig.js';
-import { checkout } from '../src/checkout.js';
+import { held, type FakeJob } from '../../../orchestrator/test/support/fake-cluster.js';
+import { Rig, TOKEN } from '../../../orchestrator/test/support/rig.js';
+import { checkout } from '../../src/checkout.js';
 
 describe('drain', function () {
   this.timeout(30_000);
