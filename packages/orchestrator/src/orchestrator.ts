@@ -95,6 +95,7 @@ function wireJobs(
     wanted: (model, replicas) => consumer.take(model, replicas),
     gone: async (model, cause) => {
       await consumer.leave(model);
+      await queues.drainInto(model, false); // the next deployment of the name gives its jobs out
       for await (const jobId of queues.drain(model)) await records.failQueued(jobId, cause.toJSON());
     },
   };

@@ -62,6 +62,8 @@ describe('drain', function () {
   it('--undeploy takes it off the cluster when nothing runs', async () => {
     assert.equal((await drain('m', '--undeploy')).status, 0);
     assert.deepEqual(rig.cluster.undeploys, ['m']);
+    await rig.deploy('m');
+    await rig.until(await rig.submit('m'), 'completed'); // the next of the name is not drained
   });
 
   it('of the orchestrator waits until its last job has ended and it is gone', async () => {
