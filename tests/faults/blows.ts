@@ -15,7 +15,9 @@ export const STOPPED_MS = 7_000;
 /** Resolves to how long it lasted: the time that nobody could have saved. */
 export async function deal(blow: Blow, pid: number): Promise<number> {
   if (blow === 'cut') {
-    execFileSync(join(ROOT, '.venv/bin/python'), [join(ROOT, 'tests/faults/cut.py'), String(pid)], { stdio: 'ignore' });
+    execFileSync(join(ROOT, '.venv/bin/python'), [join(ROOT, 'tests/support/cut.py'), String(pid)], {
+      stdio: 'ignore',
+    });
     return 0;
   }
   process.kill(pid, blow === 'kill' ? 'SIGKILL' : 'SIGSTOP');

@@ -117,7 +117,8 @@ async function look(scene: Scene, victim: Victim, model: string, old: readonly n
       const below = root === undefined ? [] : descendants(all, root);
       const zygote = below.find(({ command }) => command.includes('zygote'));
       if (victim === 'zygote' || zygote === undefined) return zygote?.pid;
-      return descendants(all, zygote.pid)[0]?.pid;
+      // that of the last job may not have gone yet
+      return Math.max(0, ...descendants(all, zygote.pid).map(({ pid }) => pid)) || undefined;
     }
     default:
       return undefined;

@@ -163,7 +163,7 @@ describe('one deployment over several hosts', function () {
         const found = await pb.models.get('wide').catch(() => undefined);
         return found?.replicas.filter(({ state }) => state === 'ready').length === 2 ? found : undefined;
       },
-      25_000,
+      60_000,
     );
     const joined = await cluster.join(cluster.host('d'), head);
     assert.equal(new Set(nodesOf(await ready)).size, 3);

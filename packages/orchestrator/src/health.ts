@@ -2,7 +2,7 @@
 import { SANDBOX_LEVELS, toPatchbayError, type Deployment } from '@patchbay/protocol';
 import type { HealthReport } from '@patchbay/protocol/http';
 import type { Gateway } from './cluster-client/gateway.js';
-import type { Drain } from './jobs/drain.js';
+import type { Drain } from './drain.js';
 import type { Controller } from './placement/controller.js';
 import type { Redis } from './redis.js';
 

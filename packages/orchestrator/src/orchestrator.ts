@@ -13,7 +13,7 @@ import { Auth } from './http/auth.js';
 import { createServer } from './http/server.js';
 import { CancelBus } from './jobs/cancel-bus.js';
 import { Consumer } from './jobs/consumer.js';
-import { Drain } from './jobs/drain.js';
+import { Drain } from './drain.js';
 import { EventLog } from './jobs/event-log.js';
 import { JobReader } from './jobs/job-reader.js';
 import { JobRecords } from './jobs/job-record.js';
@@ -95,6 +95,7 @@ function wireJobs(
     wanted: (model, replicas) => consumer.take(model, replicas),
     gone: async (model, cause) => {
       await consumer.leave(model);
+      await queues.drainInto(model, false); // the next deployment of the name gives its jobs out
       for await (const jobId of queues.drain(model)) await records.failQueued(jobId, cause.toJSON());
     },
   };

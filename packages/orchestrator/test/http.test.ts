@@ -61,6 +61,7 @@ describe('http', () => {
       status: 'ok',
       parts: {
         redis: { status: 'ok' },
+        orchestrator: { draining: false, running: 0 },
         gateway: { status: 'ok', address: rig.cluster.address },
         deployments: [{ name: 'm', status: 'ready' }],
       },

@@ -67,6 +67,7 @@ export class Cluster {
       PYTHONUNBUFFERED: '1',
       PYTHONHASHSEED: '0',
       OMP_NUM_THREADS: '1',
+      PATCHBAY_PLACEMENT_WAIT_S: '90', // a host takes its time to join
       GRPC_ENABLE_FORK_SUPPORT: '0',
       GRPC_VERBOSITY: 'NONE',
     };

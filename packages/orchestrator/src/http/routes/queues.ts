@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream';
 import { MEDIA, ROUTES, type Change } from '@patchbay/protocol/http';
 import type { FastifyPluginAsync } from 'fastify';
-import type { Drain } from '../../jobs/drain.js';
+import type { Drain } from '../../drain.js';
 import type { Queues } from '../../jobs/queues.js';
 import type { ChangeFeed } from '../../live/change-feed.js';
 import type { QueueView } from '../../live/queue-view.js';

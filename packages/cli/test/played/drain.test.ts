@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { held, type FakeJob } from '../../orchestrator/test/support/fake-cluster.js';
-import { Rig, TOKEN } from '../../orchestrator/test/support/rig.js';
-import { checkout } from '../src/checkout.js';
+import { held, type FakeJob } from '../../../orchestrator/test/support/fake-cluster.js';
+import { Rig, TOKEN } from '../../../orchestrator/test/support/rig.js';
+import { checkout } from '../../src/checkout.js';
 
 describe('drain', function () {
   this.timeout(30_000);
@@ -62,6 +62,8 @@ describe('drain', function () {
   it('--undeploy takes it off the cluster when nothing runs', async () => {
     assert.equal((await drain('m', '--undeploy')).status, 0);
     assert.deepEqual(rig.cluster.undeploys, ['m']);
+    await rig.deploy('m');
+    await rig.until(await rig.submit('m'), 'completed'); // the next of the name is not drained
   });
 
   it('of the orchestrator waits until its last job has ended and it is gone', async () => {

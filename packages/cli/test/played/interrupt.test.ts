@@ -5,9 +5,9 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { held } from '../../orchestrator/test/support/fake-cluster.js';
-import { Rig, TOKEN } from '../../orchestrator/test/support/rig.js';
-import { checkout } from '../src/checkout.js';
+import { held } from '../../../orchestrator/test/support/fake-cluster.js';
+import { Rig, TOKEN } from '../../../orchestrator/test/support/rig.js';
+import { checkout } from '../../src/checkout.js';
 
 const DOCUMENT = { version: 1, model: 'm', runs: [{ inputs: { tokenIds: [[1]] } }] };
 

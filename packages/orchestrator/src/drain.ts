@@ -1,6 +1,6 @@
 /** Leaving in good order: no more jobs are taken, those that run end, then the process may go. Asked for over HTTP. @module */
 import type { DrainState } from '@patchbay/protocol/http';
-import type { Consumer } from './consumer.js';
+import type { Consumer } from './jobs/consumer.js';
 
 export class Drain {
   private draining = false;
