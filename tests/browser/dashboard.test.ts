@@ -154,6 +154,11 @@ describe('dashboard', function () {
     await form.getByLabel('Model').fill(TINY_FACTS);
     await form.getByLabel('Name').fill('by-hand');
     await form.getByLabel('tp').fill('2');
+    // the page is drawn again with what the cluster says, and what was typed stays
+    await page.waitForResponse('**/api/cluster');
+    const drawn = 'new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))';
+    await page.evaluate(drawn);
+    assert.equal(await form.getByLabel('tp').inputValue(), '2');
     await form.getByRole('button', { name: 'Deploy' }).click();
     const card = page.getByLabel('Deployment by-hand');
     await card.locator('header .state-ready').waitFor({ timeout: 120_000 });
