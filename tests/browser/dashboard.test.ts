@@ -183,6 +183,18 @@ describe('dashboard', function () {
     assert.match(await form.getByRole('alert').innerText(), /PB_MODEL_LOAD_FAILED/);
   });
 
+  it('says what it cannot draw, such as the result of another version', async () => {
+    const path = `/api/jobs/${jobs.good}/result`;
+    await page.route(`**${path}`, (route) => route.fulfill({ json: { jobId: jobs.good, state: 'completed' } }));
+    await page.goto(`${http}/jobs/${jobs.good}`);
+    await page.getByRole('alert').getByText('this cannot be drawn').waitFor();
+    await page.unroute(`**${path}`);
+    // the answer was not the service's
+    await dashboard.forget();
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByText('clean/logits').first().waitFor();
+  });
+
   it('fits a narrow window on every page', async () => {
     await page.setViewportSize({ width: 390, height: 800 });
     try {
