@@ -36,7 +36,8 @@ const RUNTIMES = {
 describe('the notebook', () => {
   let folder: string;
   before(async () => {
-    const parent = join(ROOT, 'tests/node_modules/.snippets');
+    // Deno takes no TypeScript below node_modules
+    const parent = join(ROOT, 'out');
     mkdirSync(parent, { recursive: true });
     folder = mkdtempSync(join(parent, 'notebook-'));
     const notebook = JSON.parse(readFileSync(join(ROOT, 'examples/notebook.ipynb'), 'utf8')) as Notebook;
