@@ -24,7 +24,7 @@ import { openApi } from '../packages/protocol/src/http/openapi.js';
 import { jobResult } from '../packages/protocol/src/result.js';
 import { cliPage } from './cli-page.js';
 import { grafanaDashboard } from './grafana-dashboard.js';
-import { httpPage } from './http-page.js';
+import { httpPage } from './docs/http-page.js';
 import { jobDocumentPage } from './job-document.js';
 import { jobStatesPage } from './job-states.js';
 import { metricsPage } from './metrics-page.js';

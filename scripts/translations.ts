@@ -1,6 +1,6 @@
 /**
  * `npm run translations`: the experiments of docs/how-to/coming-from.md in the other tools, each in a venv of its own, beside
- * ours on the running stack. Exits 1 when a number differs by more than the order of sums in float32 explains.
+ * ours on the running stack; FlexModel's where PATCHBAY_FLEXMODEL names a checkout of it. Exits 1 when a number differs by more than the order of sums in float32 explains.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
@@ -35,8 +35,12 @@ function pythonWith(name: string, requirement: string): string {
 
 const ours = numbersOf(process.execPath, ['--import', 'tsx', 'tests/translations/ours.ts']);
 process.stdout.write(`patchbay  ${JSON.stringify(ours)}\n`);
-for (const { name, package: requirement, script } of TOOLS) {
-  const python = pythonWith(name, requirement);
+const flexModel = { name: 'flexmodel', python: join(root, '.venv/bin/python'), script: 'flexmodel_side.py' };
+const sides = [
+  ...(process.env['PATCHBAY_FLEXMODEL'] === undefined ? [] : [flexModel]),
+  ...TOOLS.map(({ name, package: requirement, script }) => ({ name, python: pythonWith(name, requirement), script })),
+];
+for (const { name, python, script } of sides) {
   const theirs = numbersOf(python, [join('tests/translations', script), 'models/tiny-facts']);
   const worst = Math.max(
     ...Object.entries(theirs).map(([key, value]) => Math.abs(ours[key]! - value) / Math.abs(value)),

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DOCUMENTED, printApiDocs, type Documented } from '../api-docs.js';
+import { DOCUMENTED, printApiDocs, type Documented } from '../docs/api-docs.js';
 
 describe('reference of the packages', function () {
   this.timeout(300_000);

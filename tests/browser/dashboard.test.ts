@@ -154,6 +154,11 @@ describe('dashboard', function () {
     await form.getByLabel('Model').fill(TINY_FACTS);
     await form.getByLabel('Name').fill('by-hand');
     await form.getByLabel('tp').fill('2');
+    // the page is drawn again with what the cluster says, and what was typed stays
+    await page.waitForResponse('**/api/cluster');
+    const drawn = 'new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))';
+    await page.evaluate(drawn);
+    assert.equal(await form.getByLabel('tp').inputValue(), '2');
     await form.getByRole('button', { name: 'Deploy' }).click();
     const card = page.getByLabel('Deployment by-hand');
     await card.locator('header .state-ready').waitFor({ timeout: 120_000 });
@@ -176,6 +181,18 @@ describe('dashboard', function () {
     await form.getByRole('button', { name: 'Deploy' }).click();
     await form.getByRole('alert').waitFor({ timeout: 60_000 });
     assert.match(await form.getByRole('alert').innerText(), /PB_MODEL_LOAD_FAILED/);
+  });
+
+  it('says what it cannot draw, such as the result of another version', async () => {
+    const path = `/api/jobs/${jobs.good}/result`;
+    await page.route(`**${path}`, (route) => route.fulfill({ json: { jobId: jobs.good, state: 'completed' } }));
+    await page.goto(`${http}/jobs/${jobs.good}`);
+    await page.getByRole('alert').getByText('this cannot be drawn').waitFor();
+    await page.unroute(`**${path}`);
+    // the answer was not the service's
+    await dashboard.forget();
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByText('clean/logits').first().waitFor();
   });
 
   it('fits a narrow window on every page', async () => {

@@ -125,7 +125,7 @@ describe('other tools', () => {
       this.timeout(180_000);
       gpt2 = makeCheckpoint('gpt2');
       const out = join(folder, 'nnsight.safetensors');
-      const side = 'tests/translations/nnsight_experiments.py';
+      const side = 'tests/conformance/nnsight_side.py';
       wrong = (await python([side, TINY_FACTS, gpt2, out])) as typeof wrong;
       theirs = readSafetensors(readFileSync(out));
     });
@@ -213,7 +213,7 @@ describe('other tools', () => {
       this.timeout(180_000);
       const out = join(folder, 'flexmodel.safetensors');
       const launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2'];
-      const side = [...launch, 'tests/translations/flexmodel_side.py', TINY_FACTS, out];
+      const side = [...launch, 'tests/conformance/flexmodel_side.py', TINY_FACTS, out];
       wrong = (await python(side, { PYTHONPATH: sources, PYTHONHASHSEED: '0' })) as typeof wrong;
       theirs = readSafetensors(readFileSync(out));
     });

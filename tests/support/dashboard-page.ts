@@ -23,7 +23,7 @@ async function held(response: Response): Promise<void> {
 
 export class DashboardPage {
   readonly complaints: string[];
-  private readonly answers: Promise<void>[] = [];
+  private readonly answers: Promise<unknown>[] = [];
 
   private constructor(
     readonly browser: Browser,
@@ -31,7 +31,8 @@ export class DashboardPage {
     readonly http: string,
   ) {
     this.complaints = complaintsOf(page);
-    page.on('response', (response) => this.answers.push(held(response)));
+    const broken = (problem: unknown): number => this.complaints.push(String(problem));
+    page.on('response', (response) => this.answers.push(held(response).catch(broken)));
   }
 
   /** Undefined where there is no browser; that is said. */
@@ -68,6 +69,12 @@ export class DashboardPage {
       );
       assert.deepEqual(found, [], `${name}, ${scheme}`);
     }
+  }
+
+  /** What was answered, and complained of, until now. */
+  async forget(): Promise<void> {
+    await Promise.all(this.answers.splice(0));
+    this.complaints.splice(0);
   }
 
   /** After a test: nothing was odd, and no string of a job was run. */

@@ -5,6 +5,7 @@ import { useEffect } from 'preact/hooks';
 import { api, type Session } from './api.js';
 import { useChanges, useLive } from './live/use-changes.js';
 import { useLoaded } from './live/use-loaded.js';
+import { Boundary } from './look/boundary.js';
 import { Empty, Problem } from './look/parts.js';
 import { choose, startTheme, useTheme } from './look/theme.js';
 import { ClusterPage } from './pages/cluster.js';
@@ -53,7 +54,9 @@ function Frame({ session, changed }: { readonly session: Session; readonly chang
         ) : null}
       </header>
       <main id="main" tabIndex={-1}>
-        <Page pathname={pathname} role={session.role ?? 'reader'} />
+        <Boundary key={pathname}>
+          <Page pathname={pathname} role={session.role ?? 'reader'} />
+        </Boundary>
       </main>
     </>
   );

@@ -21,6 +21,12 @@ interface Options {
   readonly signal?: AbortSignal | undefined;
 }
 
+interface FileOptions extends Options {
+  readonly to: string;
+  /** Called with the size of every part that arrived. */
+  readonly onBytes?: ((count: number) => void) | undefined;
+}
+
 const hexOf = (artifact: string | ArtifactRef): string =>
   (typeof artifact === 'string' ? artifact : artifact.artifact).replace(/^sha256:/, '');
 const pathOf = (sha256: string): string => `/api/artifacts/${sha256}`;
@@ -51,14 +57,14 @@ export class Artifacts {
    * @param options - `to`: a file that appears when it is complete; without it the bytes are returned
    * @throws `PB_ARTIFACT_NOT_FOUND`, `PB_ARTIFACT_CORRUPT`, `PB_ORCHESTRATOR_UNAVAILABLE`
    */
-  async download(artifact: string | ArtifactRef, options: Options & { readonly to: string }): Promise<void>;
+  async download(artifact: string | ArtifactRef, options: FileOptions): Promise<void>;
   async download(artifact: string | ArtifactRef, options?: Options): Promise<Uint8Array>;
   async download(
     artifact: string | ArtifactRef,
-    { to, signal }: Options & { readonly to?: string } = {},
+    { to, signal, onBytes }: Options & Partial<FileOptions> = {},
   ): Promise<Uint8Array | void> {
     const sha256 = hexOf(artifact);
-    if (to !== undefined) return this.#downloadFile(sha256, to, signal);
+    if (to !== undefined) return this.#downloadFile(sha256, to, signal, onBytes);
     const bytes = await this.http.bytes(pathOf(sha256), { signal });
     const found = createHash('sha256').update(bytes).digest('hex');
     if (found !== sha256) throw corrupt(sha256, `what arrived has the hash ${found}`);
@@ -101,13 +107,19 @@ export class Artifacts {
     await this.http.request(pathOf(sha256), { method: 'PUT', headers, body, signal });
   }
 
-  async #downloadFile(sha256: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+  async #downloadFile(
+    sha256: string,
+    to: string,
+    signal: AbortSignal | undefined,
+    onBytes?: (count: number) => void,
+  ): Promise<void> {
     const response = await this.http.request(pathOf(sha256), { signal });
     const partial = `${to}.partial-${randomUUID()}`;
     const hash = createHash('sha256');
     const tap = new Transform({
       transform(chunk: Buffer, _encoding, done) {
         hash.update(chunk);
+        onBytes?.(chunk.byteLength);
         done(null, chunk);
       },
     });

@@ -37,6 +37,7 @@ export type { Paged } from './jobs/paged.js';
 export type { CallOptions } from './transport/deadline.js';
 export type { CancelOptions, EventsOptions, JobHandle, ResultOptions } from './jobs/job-handle.js';
 export type { JobResult, TensorName } from './results/job-result.js';
+export type { DownloadOptions } from './results/result-files.js';
 export type { Activation, ActivationFilter } from './results/activations.js';
 export type { SaveContext } from './results/save-context.js';
 export type { ArtifactRef, Artifacts, Uploadable } from './artifacts.js';

@@ -127,7 +127,11 @@ describe('over HTTP', () => {
     it('download writes every file and result.json', async () => {
       const result = await open(10);
       const out = join(folder, 'deep/out');
-      await result.download(out);
+      const told: [number, number][] = [];
+      await result.download(out, { onProgress: (arrived, total) => void told.push([arrived, total]) });
+      const all = Object.values(result.files).reduce((sum, { bytes }) => sum + bytes, 0);
+      assert.deepEqual(told.at(-1), [all, all], 'every byte is counted once');
+      assert.ok(told.length >= 3 && told.every(([arrived], at) => at === 0 || arrived > told[at - 1]![0]));
       await result.download(out);
       assert.deepEqual(readdirSync(out).sort(), [
         'activations.safetensors',

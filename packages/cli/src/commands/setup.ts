@@ -36,7 +36,7 @@ export const setup = defineCommand({
   name: 'setup',
   summary: 'Install what the ranks need: a Python environment with the worker, once per version',
   args: {
-    worker: text('what pip is to install; default: patchbay-worker of this version', { value: 'wheel' }),
+    worker: text('wheel of the worker; default: patchbay-worker of this version, from the index', { value: 'wheel' }),
   },
   examples: ['patchbay setup', 'patchbay setup --worker ./patchbay_worker-0.1.0-py3-none-any.whl'],
   async run({ args, out, signal }) {

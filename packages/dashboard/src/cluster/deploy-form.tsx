@@ -54,7 +54,7 @@ export function DeployForm({ changed }: { readonly changed: () => void }): JSX.E
         {SIZES.map((size) => (
           <label key={size}>
             {size}
-            <input name={size} type="number" min={1} max={64} value={1} class="small" />
+            <input name={size} type="number" min={1} max={64} defaultValue={1} class="small" />
           </label>
         ))}
         <label>

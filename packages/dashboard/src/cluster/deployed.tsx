@@ -70,35 +70,37 @@ export function Deployed({ deployment, role, addresses, ask, changed }: Deployed
           ['Width', description?.hiddenSize ?? '–'],
         ]}
       />
-      <div class="scroll" tabIndex={0} role="group" aria-label={`Replicas of ${spec.name}`}>
-        <table>
-          <thead>
-            <tr>
-              {['Replica', 'State', 'Epoch', 'Restarts', 'Supervisor'].map((name) => (
-                <th scope="col" key={name} class={name === 'Epoch' || name === 'Restarts' ? 'num' : ''}>
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {replicas.map((replica) => (
-              <tr key={replica.index}>
-                <td>{replica.index}</td>
-                <td>
-                  <State state={replica.state} />
-                  {replica.reason == null ? null : <div class="reason">{replica.reason.message}</div>}
-                </td>
-                <td class="num">{replica.epoch}</td>
-                <td class="num">{Math.max(0, replica.epoch - 1)}</td>
-                <td>
-                  <code>{replica.address || '–'}</code>
-                </td>
+      {replicas.length === 0 ? null : (
+        <div class="scroll" tabIndex={0} role="group" aria-label={`Replicas of ${spec.name}`}>
+          <table>
+            <thead>
+              <tr>
+                {['Replica', 'State', 'Epoch', 'Restarts', 'Supervisor'].map((name) => (
+                  <th scope="col" key={name} class={name === 'Epoch' || name === 'Restarts' ? 'num' : ''}>
+                    {name}
+                  </th>
+                ))}
               </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+            </thead>
+            <tbody>
+              {replicas.map((replica) => (
+                <tr key={replica.index}>
+                  <td>{replica.index}</td>
+                  <td>
+                    <State state={replica.state} />
+                    {replica.reason == null ? null : <div class="reason">{replica.reason.message}</div>}
+                  </td>
+                  <td class="num">{replica.epoch}</td>
+                  <td class="num">{Math.max(0, replica.epoch - 1)}</td>
+                  <td>
+                    <code>{replica.address || '–'}</code>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
       <Ranks deployment={deployment} addresses={addresses} />
       <Slices deployment={deployment} />
       <Probes deployment={deployment} />

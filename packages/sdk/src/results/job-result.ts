@@ -5,7 +5,7 @@ import { error, jobResult, type JobResult as ResultJson } from '@patchbay/protoc
 import type { Artifacts } from '../artifacts.js';
 import type { Tensor } from '../tensors/tensor.js';
 import { Activation, matches, type ActivationFilter } from './activations.js';
-import { ResultFiles, writeWhole } from './result-files.js';
+import { ResultFiles, writeWhole, type DownloadOptions } from './result-files.js';
 import { SaveContext } from './save-context.js';
 
 export const OUTPUTS_FILE = 'outputs.safetensors';
@@ -105,7 +105,7 @@ export class JobResult {
   }
 
   /** Writes `result.json` and the files into a folder, which is made. `result.json` comes last: when it is there, all are. */
-  async download(folder: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  async download(folder: string, options: DownloadOptions = {}): Promise<void> {
     await mkdir(folder, { recursive: true });
     await this.#files.download(folder, options);
     const files = Object.fromEntries(

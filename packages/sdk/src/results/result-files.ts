@@ -23,6 +23,11 @@ interface Signal {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface DownloadOptions extends Signal {
+  /** Called with the bytes that have arrived, and all there are. */
+  readonly onProgress?: ((arrived: number, total: number) => void) | undefined;
+}
+
 export class ResultFiles {
   readonly #loaded = new Map<string, ReadonlyMap<string, Tensor>>();
   readonly #headers = new Map<string, Promise<SafetensorsHeader>>();
@@ -84,11 +89,19 @@ export class ResultFiles {
   }
 
   /** Writes every file into the folder; each appears only when it is complete. */
-  async download(folder: string, { signal }: Signal): Promise<void> {
-    for (const [name, file] of Object.entries(this.files)) {
+  async download(folder: string, { signal, onProgress }: DownloadOptions): Promise<void> {
+    const total = Object.values(this.files).reduce((sum, { bytes }) => sum + bytes, 0);
+    let arrived = 0;
+    const onBytes = (count: number): void => onProgress?.((arrived += count), total);
+    for (const [name, { sha256, inline, bytes }] of Object.entries(this.files)) {
       throwIfAborted(signal, this.jobId);
-      if (file.inline === undefined) await this.artifacts.download(file.sha256, { to: join(folder, name), signal });
-      else await writeWhole(join(folder, name), Buffer.from(file.inline, 'base64'));
+      const to = join(folder, name);
+      if (inline === undefined) {
+        await this.artifacts.download(sha256, { to, signal, onBytes });
+      } else {
+        await writeWhole(to, Buffer.from(inline, 'base64'));
+        onBytes(bytes);
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 /** Prints the table of docs/http.md from the table of routes; the words around it are the page's own. */
-import { ROUTES, type Route } from '../packages/protocol/src/http/routes.js';
+import { ROUTES, type Route } from '../../packages/protocol/src/http/routes.js';
 
 const [START, END] = ['<!-- routes: printed by `npm run gen` -->', '<!-- end of routes -->'];
 

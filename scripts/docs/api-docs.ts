@@ -6,7 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Application, LogLevel, type TypeDocOptions } from 'typedoc';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 /** Folder of `packages` -> what its signatures are put together from, and nobody names. */
 export const DOCUMENTED = {
   sdk: ['WithHooks', 'DocumentRun', 'ARRAYS', 'EditSpec', 'ModuleOptions', 'Options', 'Page'],
