@@ -1,4 +1,4 @@
-"""nnsight's side of tests/conformance/differential.test.ts, unsharded: `nnsight_experiments.py MODEL GPT2 OUT`. Writes
+"""nnsight's side of tests/conformance/differential.test.ts, unsharded: `nnsight_side.py MODEL GPT2 OUT`. Writes
 tensors of what it gets right, prints as JSON what it does where a user is silently wrong. `GPT2` is a random GPT-2.
 """
 

@@ -29,7 +29,6 @@ describe('semantics of hooks', () => {
   afterEach(function () {
     if (this.currentTest?.state === 'passed') recordSemantics(this.currentTest.title);
   });
-
   const run = async (job: Omit<JobSpec, 'model'>, model = 'facts-tp2'): Promise<JobResult> =>
     (await client.jobs.submit({ model, ...job })).result();
   const logits = async (hooks: JobSpec['hooks'], model?: string): Promise<Tensor> =>

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { held, type FakeJob } from '../../../orchestrator/test/support/fake-cluster.js';
 import { Rig, TOKEN } from '../../../orchestrator/test/support/rig.js';
-import { checkout } from '../../src/checkout.js';
+import { installation } from '../../src/installation.js';
 
 describe('drain', function () {
   this.timeout(30_000);
@@ -27,7 +27,7 @@ describe('drain', function () {
       PATCHBAY_REDIS_URL: rig.redis.url,
       PATCHBAY_HTTP_URL: rig.http,
     };
-    const child = spawn(process.execPath, [checkout.bin, 'drain', ...args, '--json'], {
+    const child = spawn(process.execPath, [installation.bin, 'drain', ...args, '--json'], {
       env: { ...env, PATCHBAY_TOKEN: TOKEN },
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { held } from '../../../orchestrator/test/support/fake-cluster.js';
 import { Rig, TOKEN } from '../../../orchestrator/test/support/rig.js';
-import { checkout } from '../../src/checkout.js';
+import { installation } from '../../src/installation.js';
 
 const DOCUMENT = { version: 1, model: 'm', runs: [{ inputs: { tokenIds: [[1]] } }] };
 
@@ -25,7 +25,7 @@ describe('an interrupted run', function () {
     const next = held(rig.cluster);
     const path = join(rig.home, 'job.json');
     writeFileSync(path, JSON.stringify(DOCUMENT));
-    const child = spawn(process.execPath, [checkout.bin, 'run', path, '--job-id', jobId, ...flags], {
+    const child = spawn(process.execPath, [installation.bin, 'run', path, '--job-id', jobId, ...flags], {
       env: {
         ...process.env,
         PATCHBAY_HOME: rig.home,

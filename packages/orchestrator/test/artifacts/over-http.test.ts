@@ -3,11 +3,11 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Tickets } from '../src/artifacts/tickets.js';
-import { parseRange } from '../src/http/range.js';
-import type { OrchestratorOptions } from '../src/index.js';
-import { Rig, TOKEN } from './support/rig.js';
-import { startS3 } from './support/s3.js';
+import { Tickets } from '../../src/artifacts/tickets.js';
+import { parseRange } from '../../src/http/range.js';
+import type { OrchestratorOptions } from '../../src/index.js';
+import { Rig, TOKEN } from '../support/rig.js';
+import { startS3 } from '../support/s3.js';
 
 const content = Buffer.from(Array.from({ length: 200_000 }, (_, index) => index % 251));
 const sha256 = createHash('sha256').update(content).digest('hex');

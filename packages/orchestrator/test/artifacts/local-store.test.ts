@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { LocalStore } from '../src/artifacts/local-store.js';
+import { LocalStore } from '../../src/artifacts/local-store.js';
 
 const content = Buffer.alloc(200_000, 'patchbay');
 const sha256 = createHash('sha256').update(content).digest('hex');

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import { S3Store } from '../src/artifacts/s3-store.js';
-import { startOrchestrator } from '../src/index.js';
-import { startS3, type TestS3 } from './support/s3.js';
+import { S3Store } from '../../src/artifacts/s3-store.js';
+import { startOrchestrator } from '../../src/index.js';
+import { startS3, type TestS3 } from '../support/s3.js';
 
 const digestOf = (content: Buffer): string => createHash('sha256').update(content).digest('hex');
 
