@@ -1,4 +1,4 @@
-"""One gang, jobs of every mode: nothing stays behind on the model, and memory stops growing. PATCHBAY_JOBS: how many."""
+"""One gang, many jobs of every mode (PATCHBAY_JOBS): nothing stays behind on the model, memory stops growing."""
 
 from __future__ import annotations
 
