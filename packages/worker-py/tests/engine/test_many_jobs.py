@@ -1,7 +1,8 @@
-"""One gang, hundreds of jobs of every mode: nothing stays behind on the model, and memory stops growing."""
+"""One gang, many jobs of every mode (PATCHBAY_JOBS): nothing stays behind on the model, memory stops growing."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 import psutil
@@ -13,7 +14,7 @@ from support.gang import Gang
 ROWS: Final = [[5, 9, 31, 4, 17], [7, 3]]
 #: For what is no tensor, which are counted: allocators keep what they have had once.
 SLACK: Final = 6 << 20
-WARM, MORE = 40, 160
+WARM, MORE = 10, int(os.environ.get("PATCHBAY_JOBS", "30"))
 
 
 def python(body: str) -> dict[str, str]:

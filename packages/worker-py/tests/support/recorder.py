@@ -1,6 +1,5 @@
 """Writes down every collective that a rank issues, in order: (operation, ranks of the group, shape), and with
 `detailed` also the group's name and whether it was asynchronous, whose end is an entry of its own: ("wait", ..).
-A message between two ranks is ("message", (from, to), shape) at both of its ends.
 """
 
 from __future__ import annotations
@@ -12,17 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 Entry = tuple[Any, ...]
-#: The last two are FSDP2's.
-COLLECTIVES = (
-    "gather",
-    "scatter",
-    "broadcast",
-    "all_reduce",
-    "all_gather",
-    "all_gather_single",
-    "reduce_scatter_single",
-)
-MESSAGE = "message"
+COLLECTIVES = ("gather", "scatter", "broadcast", "all_reduce", "all_gather")
 
 
 class _Work:
@@ -38,7 +27,7 @@ class _Work:
 
 
 class Recorder:
-    """Replaces torch's functions until `stop`."""
+    """Replaces torch's functions until `stop`. Point-to-point messages differ between two ends and are left out."""
 
     def __init__(self, *, detailed: bool = False) -> None:
         self._detailed = detailed
@@ -47,14 +36,8 @@ class Recorder:
 
     def start(self) -> None:
         for name in COLLECTIVES:
-            self._replace(name, self._recording)
-        for name in ("send", "recv"):
-            self._replace(name, self._message)
-        self._replace("batch_isend_irecv", self._messages)
-
-    def _replace(self, name: str, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
-        original = self._originals[name] = getattr(dist, name)
-        setattr(dist, name, wrap(name, original))
+            original = self._originals[name] = getattr(dist, name)
+            setattr(dist, name, self._recording(name, original))
 
     def stop(self) -> list[Entry]:
         for name, original in self._originals.items():
@@ -64,7 +47,8 @@ class Recorder:
     def _recording(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def record(*args: Any, **kwargs: Any) -> Any:
             group = kwargs.get("group")
-            value = kwargs["input"] if "input" in kwargs else args[1] if name.startswith("all_gather") else args[0]
+            # The tensor that every rank gives: the second argument of all_gather, else the first.
+            value = args[1] if name == "all_gather" else args[0]
             shape = tuple(value.shape) if isinstance(value, Tensor) else ()
             ranks = tuple(dist.get_process_group_ranks(group if group is not None else dist.group.WORLD))
             entry: Entry = (name, ranks, shape)
@@ -78,24 +62,3 @@ class Recorder:
             return _Work(work, lambda: self.entries.append(("wait", ranks, shape, label, True))) if later else work
 
         return record
-
-    def _message(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def record(tensor: Tensor, **kwargs: Any) -> Any:
-            group = kwargs["group"]
-            peer = dist.get_global_rank(group, kwargs["group_dst" if name == "send" else "group_src"])
-            self._told(name == "send", peer, tensor)
-            return original(tensor, **kwargs)
-
-        return record
-
-    def _messages(self, _name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def record(operations: list[Any]) -> Any:
-            for each in operations:
-                self._told(each.op is dist.isend, each.peer, each.tensor)
-            return original(operations)
-
-        return record
-
-    def _told(self, is_sent: bool, peer: int, tensor: Tensor) -> None:
-        mine = dist.get_rank()
-        self.entries.append((MESSAGE, (mine, peer) if is_sent else (peer, mine), tuple(tensor.shape)))

@@ -149,7 +149,7 @@ class SandboxJob:
         self._channel.call(Kind.STEP, TRAINING, {}, Deadline(self._limits.edit_timeout_s))
 
     def checkpoint(self) -> dict[str, Tensor]:
-        """All that the next training step depends on, by name."""
+        """All that the next training step depends on but `save_ctx`, by name."""
         body = {"max_tensors": 0, "max_bytes": self._limits.save_ctx_bytes}
         found = self._take_out(Kind.CHECKPOINT, TRAINING, body)
         if found.warnings:

@@ -104,35 +104,3 @@ def test_a_checkpoint_that_cannot_be_stored_is_a_warning(pair: Gang) -> None:
     assert len(outcome.result["warnings"]) == 2
     assert "the checkpoint at step 1 could not be stored" in outcome.result["warnings"][0]
     assert checkpoints(outcome) == []
-
-
-REMEMBERS = """
-from enum import Enum
-def edit(current_module, inputs, save_ctx, modules):
-    n = save_ctx.n = save_ctx.get('n', 0) + 1
-    save_ctx.mean = inputs.mean() * 0.1 + save_ctx.get('mean', torch.zeros(())) * 0.9
-    save_ctx.log = [*save_ctx.get('log', []), (n, float('nan'), {'last': None, 'text': 'x'})]
-    assert save_ctx.log[0][0] == 1 and type(save_ctx.log[0]) is tuple and save_ctx.log[0][1] != save_ctx.log[0][1]
-    save_ctx.kind = Enum('Kind', 'A').A
-    return inputs + modules['a'](inputs) + save_ctx.mean.detach() * 0.01 * n
-"""
-
-
-def test_save_ctx_comes_back_as_it_was(pair: Gang, tmp_path: Path) -> None:
-    """Steps that depend on what earlier ones put there end where they would have ended."""
-
-    def document(steps: int, **more: Any) -> dict[str, Any]:
-        found = training("mlp", steps, **more)
-        found["hooks"][0]["edit"]["source"] = REMEMBERS
-        return found
-
-    whole = pair.run(document(7))
-    told = checkpoints(pair.run(document(4, checkpointEvery=2), folder=tmp_path))
-    at = Checkpoint(told[0]["sha256"], told[0]["step"])
-    resumed = pair.run(document(7), folder=tmp_path, resume={"fit": at})
-    assert resumed.result["runs"]["fit"]["losses"] == whole.result["runs"]["fit"]["losses"]
-    assert resumed.result["saveCtx"] == whole.result["saveCtx"]
-    assert (resumed.result["saveCtx"]["n"], len(resumed.result["saveCtx"]["log"])) == (7, 7)
-    assert "a checkpoint does not keep: kind" in resumed.result["warnings"][0]
-    mine, want = (each.files["save_ctx.safetensors"]["mean"] for each in (resumed, whole))
-    assert torch.equal(mine, want)

@@ -6,7 +6,6 @@ job/training.py), which one an attempt goes on from (the orchestrator reads that
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,8 +21,6 @@ from patchbay_worker.engine.run.run_context import JobRun
 from patchbay_worker.errors import PatchbayError, error
 
 LOSSES: Final = "losses"
-NAMES: Final = 10
-NAME_CHARS: Final = 60
 
 
 def load_checkpoint(job: JobRun, run: str, saved: Checkpoint) -> tuple[dict[str, Tensor], list[float]]:
@@ -38,8 +35,8 @@ def load_checkpoint(job: JobRun, run: str, saved: Checkpoint) -> tuple[dict[str,
         reason = f"a checkpoint of {run} at step {saved.step} with {len(losses)} losses"
         raise error("PB_ARTIFACT_CORRUPT", artifact=artifact, reason=reason)
     job.warnings.append(
-        f"{run}: goes on after step {saved.step}, from a checkpoint of an earlier attempt; what its hooks captured in "
-        f"those steps is not in this result{_left_out(tensors)}"
+        f"{run}: goes on after step {saved.step}, from a checkpoint of an earlier attempt; what its edits put into "
+        "save_ctx and what its hooks captured in those steps is not in this result"
     )
     return tensors, [float(value) for value in losses]
 
@@ -66,13 +63,3 @@ def keep_checkpoint(job: JobRun, run: str, train: Train, losses: list[float]) ->
 
 def _written(taken: Mapping[str, Tensor], losses: list[float]) -> bytes:
     return write_safetensors({**taken, LOSSES: torch.tensor(losses, dtype=torch.float64)})
-
-
-def _left_out(tensors: Mapping[str, Tensor]) -> str:
-    """Names in save_ctx that a checkpoint has not kept; user code wrote them, so anything may be there."""
-    try:
-        told = json.loads(bytes(tensors["save_ctx.values"].numpy()))["left"]
-        names = ", ".join(str(name)[:NAME_CHARS] for name in told[:NAMES])
-    except (KeyError, TypeError, ValueError):
-        return ", nor is save_ctx"
-    return f", nor are these of save_ctx, which a checkpoint does not keep: {names}" if names else ""

@@ -1,24 +1,9 @@
-"""`save_ctx`: the namespace that all edits of a job share, and its form in a checkpoint, from which it comes back as it
-was. Not here: what of it reaches the user (export.py), which takes more kinds of values and need not give them back.
-"""
+"""`save_ctx`: the namespace that all edits of a job share. Not here: what of it reaches the user (export.py)."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Final
-
-import torch
-from torch import Tensor
-
-from patchbay_worker.sandbox.wire.dtypes import CODE
-from patchbay_worker.sandbox.wire.message import MAX_DIMS
-
-VALUES: Final = "values"
-MAX_DEPTH: Final = 16
-MAX_TENSORS: Final = 1000
-MAX_BITS: Final = 4096  # of an integer; longer ones are refused by Python's own conversion
-MAX_BYTES: Final = 64 << 20  # a checkpoint is taken while the training waits
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from typing import Any
 
 
 class SaveContext:
@@ -66,67 +51,3 @@ class SaveContext:
 
     def items(self) -> ItemsView[str, Any]:
         return self.__dict__.items()
-
-
-class _NotKept(Exception):
-    """A value that would not come back as it was."""
-
-
-def pack(context: SaveContext) -> dict[str, Tensor]:
-    """Tensors by number, and under VALUES the JSON that refers to them: {"kept": [[name, value]], "left": [..]}."""
-    tensors: list[Tensor] = []
-    kept, left = [], []
-    for name, value in list(context.items()):
-        count = len(tensors)
-        try:
-            kept.append([_packed(name, tensors, 0), _packed(value, tensors, 0)])
-        except _NotKept:
-            del tensors[count:]
-            left.append(name if type(name) is str else f"a key of type {type(name).__name__}")
-    text = json.dumps({"kept": kept, "left": left}).encode()
-    named = {str(number): tensor for number, tensor in enumerate(tensors)}
-    return {**named, VALUES: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-
-
-def unpack(saved: Mapping[str, Tensor], context: SaveContext) -> None:
-    """`context` as it was when `saved` was packed, but for what was left out."""
-    vars(context).clear()
-    for name, value in json.loads(bytes(saved[VALUES].numpy()))["kept"]:
-        context[_unpacked(name, saved)] = _unpacked(value, saved)
-
-
-def _packed(value: Any, tensors: list[Tensor], depth: int) -> Any:
-    """[kind, content]; only exact types, since a subclass would come back as something else."""
-    kind = type(value)
-    if depth > MAX_DEPTH:
-        raise _NotKept
-    if kind in (type(None), bool, str) or (kind is int and value.bit_length() <= MAX_BITS):
-        return ["plain", value]
-    if kind is float:
-        return ["float", value.hex()]
-    if kind is Tensor:
-        fits = value.device.type == "cpu" and value.layout is torch.strided and value.dtype in CODE
-        if not fits or value.dim() > MAX_DIMS or len(tensors) == MAX_TENSORS:
-            raise _NotKept
-        if sum(each.nbytes for each in tensors) + value.nbytes > MAX_BYTES:
-            raise _NotKept
-        tensors.append(value.detach().clone())
-        return ["tensor", len(tensors) - 1]
-    if kind in (list, tuple):
-        return [kind.__name__, [_packed(item, tensors, depth + 1) for item in value]]
-    if kind is dict and all(type(key) is str for key in value):
-        return ["dict", [[key, _packed(item, tensors, depth + 1)] for key, item in value.items()]]
-    raise _NotKept
-
-
-def _unpacked(packed: Any, saved: Mapping[str, Tensor]) -> Any:
-    kind, content = packed
-    makers: dict[str, Callable[[], Any]] = {
-        "plain": lambda: content,
-        "float": lambda: float.fromhex(content),
-        "tensor": lambda: saved[str(content)],
-        "list": lambda: [_unpacked(item, saved) for item in content],
-        "tuple": lambda: tuple(_unpacked(item, saved) for item in content),
-        "dict": lambda: {key: _unpacked(item, saved) for key, item in content},
-    }
-    return makers[kind]()

@@ -102,7 +102,7 @@ class JobServer:
         self._functions: list[Callable[..., Any]] = []
         self._exports: list[Tensor] = []
         self._graphs = Graphs()
-        self._training = Training(self._modules, self._save_ctx)
+        self._training = Training(self._modules)
         self._restored: dict[str, Tensor] = {}
         self._seed_all()
         self._handlers: dict[Kind, Callable[[Message], Reply]] = {

@@ -1,7 +1,7 @@
 """Trains the `modules` of a job: one optimiser over every trainable parameter. Not here: the loss, the model.
 
 A checkpoint is all that the next step depends on, as named tensors, so that nothing has to be unpickled: parameters,
-the optimiser's state, the random generators, and of `save_ctx` what has such a form (save_ctx.py).
+the optimiser's state, the random generators. Not in it: `save_ctx`, which may hold anything.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from patchbay_worker.sandbox.job.save_ctx import SaveContext, pack, unpack
 from patchbay_worker.sandbox.job.user_code import Refusal
 
-MODULE, STATE, RNG, CONTEXT = "module.", "optimizer.", "rng.", "save_ctx."
+MODULE, STATE, RNG = "module.", "optimizer.", "rng."
 KINDS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
@@ -28,9 +27,8 @@ KINDS: Final[dict[str, Callable[..., torch.optim.Optimizer]]] = {
 class Training:
     """`begin` per training run: the optimiser's state starts anew, the modules go on from where they are."""
 
-    def __init__(self, modules: nn.ModuleDict, save_ctx: SaveContext) -> None:
+    def __init__(self, modules: nn.ModuleDict) -> None:
         self._modules = modules
-        self._save_ctx = save_ctx
         self._optimizer: torch.optim.Optimizer | None = None
 
     def begin(self, options: Mapping[str, Any], saved: Mapping[str, Tensor]) -> None:
@@ -45,13 +43,11 @@ class Training:
         self._optimizer.zero_grad()
         if saved:
             _put_back(saved, self._modules, self._optimizer)
-            unpack(_below(CONTEXT, saved), self._save_ctx)
 
     def checkpoint(self) -> dict[str, Tensor]:
         """All that the next step depends on."""
         assert self._optimizer is not None, "the worker begins before it asks"
-        context = {CONTEXT + name: value for name, value in pack(self._save_ctx).items()}
-        return {**_take(self._modules, self._optimizer), **context}
+        return _take(self._modules, self._optimizer)
 
     def step(self) -> None:
         """One step with what the backward passes since the last one have collected."""
