@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from patchbay_worker.errors import error
@@ -55,6 +56,8 @@ class ActiveHook:
         """The rebuilt tree, or None to leave it as it is."""
         call, self._module_calls = self._module_calls, self._module_calls + 1
         picked = self._pick(tree)
+        if not self._copies_agree(picked is not None):
+            return None
         if picked is None:
             self._missing = "no-tensor"
             return None
@@ -85,6 +88,16 @@ class ActiveHook:
         """
         site = self.hook.site
         return pick_at(tree, site.flat) if site is not None else pick(tree, self.hook.spec.unpack_idx)
+
+    def _copies_agree(self, present: bool) -> bool:
+        """False after a refusal: a copy whose rows are all of one length has no mask, and others would wait."""
+        site = self.hook.site
+        if self.scope.mesh.dp.size == 1 or self.hook.spec.of_gradients or (site is not None and site.leaf == 0):
+            return True
+        if is_replicated(torch.tensor([float(present)], device=self.scope.view.device), self.scope.mesh.dp):
+            return True
+        self.poison("PB_NOT_SHARDABLE", "some copies have this tensor and others, whose rows are of one length, do not")
+        return False
 
     def poison(self, code: str, reason: str) -> None:
         """Every rank comes to the same verdict, or the root decides for all, so none waits for another."""
