@@ -7,7 +7,7 @@ from typing import Any
 from transformers import DynamicCache
 
 
-class StageCache(DynamicCache):  # type: ignore[misc] # transformers is untyped
+class StageCache(DynamicCache):
     """transformers sizes masks by what the first layer of a kind has seen. A later stage never runs that layer, so its
     masks would be of one token and let padding through: the stage's own first layer of the kind answers instead.
     """
