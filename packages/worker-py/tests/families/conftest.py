@@ -1,4 +1,4 @@
-"""One gang per mesh for all tests of the folder, which run mesh by mesh: starting the ranks takes longer than a test."""
+"""One gang per mesh for all tests of the folder, run mesh by mesh: starting the ranks takes longer than a test."""
 
 from __future__ import annotations
 
