@@ -50,9 +50,14 @@ def served(description: Json) -> list[Json]:
     return [site for site in description["sites"] if site["layout"] in ("replicated", "sharded")]
 
 
+def _is_mask(site: Json) -> bool:
+    """Copies have one where their own rows are ragged, and a hook on it is refused when they disagree."""
+    return list(site["shape"]).count("S") > 1
+
+
 def drawn_jobs(description: Json) -> st.SearchStrategy[Drawn]:
     """Of one model on one mesh."""
-    sites = served(description)
+    sites = [site for site in served(description) if description["mesh"]["dp"] == 1 or not _is_mask(site)]
     parameters = [each["name"] for each in description["parameters"]]
 
     @st.composite

@@ -46,8 +46,8 @@ largest difference in tolerances.
 Architectures with experts are drawn in float32 only: which experts a token goes to is a comparison, and one rounding
 more or less changes it; two plain bfloat16 runs that add up in another order differ just so.
 
-The seed of a row is the number of jobs asked for; a failing job is shrunk to the smallest that fails. `npm test` runs a
-sample.
+The seed of a row is the number of jobs asked for; a failing job is shrunk to the smallest that fails. What has no row
+has not been run yet. `npm test` runs a sample.
 
 | architecture | mesh | numbers | jobs | worst | {" | ".join(COLUMNS)} |
 | {" | ".join(["---"] * (5 + len(COLUMNS)))} |

@@ -24,14 +24,12 @@ SITES = {
     "llama": "model.layers.1",
     "gemma3": "model.layers.0.mlp.down_proj",
     "gpt2": "transformer.h.0",
-    "mixtral": "model.layers.0.self_attn",
 }
 CASES = [
     ("tp 2", "gemma3"),
     ("pp 2", "llama"),
     ("pp 2 x tp 2", "llama"),
     ("dp 2", "gpt2"),  # learned positions: padding that counts as a token shows at once
-    ("ep 2", "mixtral"),
 ]
 
 
