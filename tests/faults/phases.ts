@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { isTerminal, type JobEvent } from '@patchbay/protocol';
+import { isPatchbayError, isTerminal, type JobEvent } from '@patchbay/protocol';
 import type { JobHandle } from '@patchbay/sdk';
 import { TINY_FACTS } from '../support/stack.js';
 import type { ScriptOrder, Seen } from './script.js';
@@ -82,7 +82,20 @@ async function beginLoading(scene: Scene): Promise<{ model: string; clean: () =>
     const known = await scene.client.models.list();
     if (known.some(({ spec }) => spec.name === model)) break;
   }
+  await takesJobs(scene, model);
   return { model, clean: async () => void (await scene.client.models.undeploy(model)) };
+}
+
+/** It is listed a moment before it stands in Redis, where submissions look. */
+async function takesJobs({ client }: Scene, model: string): Promise<void> {
+  for (let tries = 0; ; tries++, await sleep(20)) {
+    try {
+      await (await client.jobs.submit(specOf('short', model))).cancel();
+      return;
+    } catch (cause) {
+      if (!isPatchbayError(cause, 'PB_MODEL_NOT_FOUND') || tries === 100) throw cause;
+    }
+  }
 }
 
 async function startScript(
