@@ -46,9 +46,7 @@ model(prompt).logits[0, -1, paris].backward()
 
 # edit: without head 7 of layer 2
 edited = wrapped({})
-edited.register_forward_pre_hook(
-    HookFunction("model.layers.2.self_attn.o_proj", (None, None, 128), without_head)
-)
+edited.register_forward_pre_hook(HookFunction("model.layers.2.self_attn.o_proj", (None, None, 128), without_head))
 with torch.no_grad():
     logit = edited(prompt).logits[0, -1, paris]
 
