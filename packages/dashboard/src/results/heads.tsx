@@ -2,6 +2,7 @@
 import { rasterUrl } from '@patchbay/charts';
 import type { Tensor } from '@patchbay/sdk/tensor';
 import type { JSX } from 'preact';
+import { useMemo } from 'preact/hooks';
 import type { View } from './tensor-view.js';
 
 const SIDE = 84;
@@ -30,23 +31,26 @@ interface HeadsProps {
 }
 
 export function Heads({ tensor, dim, view, change }: HeadsProps): JSX.Element {
-  const [size, count] = [tensor.shape.at(-1)!, Math.min(tensor.shape[dim]!, MAX_HEADS)];
   const at = (head: number): number[] => view.index.map((old, one) => (one === dim ? head : old));
-  const picture = (head: number): string => {
-    const values = tensor.slice(...at(head).slice(0, dim + 1)).toFloat32();
-    const rows = Array.from({ length: size }, (_, row) => values.subarray(row * size, (row + 1) * size));
-    return rasterUrl(rows, { low: 0, high: 1 }, 'sequential');
-  };
+  const before = view.index.slice(0, dim);
+  const pictures = useMemo(() => {
+    const [size, count] = [tensor.shape.at(-1)!, Math.min(tensor.shape[dim]!, MAX_HEADS)];
+    return Array.from({ length: count }, (_, head) => {
+      const values = tensor.slice(...before, head).toFloat32();
+      const rows = Array.from({ length: size }, (_row, row) => values.subarray(row * size, (row + 1) * size));
+      return rasterUrl(rows, { low: 0, high: 1 }, 'sequential');
+    });
+  }, [tensor, dim, before.join()]);
   return (
     <div class="heads" role="group" aria-label="Heads">
-      {Array.from({ length: count }, (_, head) => (
+      {pictures.map((picture, head) => (
         <button
           type="button"
           key={head}
           aria-pressed={view.index[dim] === head}
           onClick={() => change({ ...view, index: at(head) })}
         >
-          <img src={picture(head)} width={SIDE} height={SIDE} alt="" />
+          <img src={picture} width={SIDE} height={SIDE} alt="" />
           head {head}
         </button>
       ))}
