@@ -5,7 +5,6 @@ The processes are started once per tp and load one model after another. Not here
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import multiprocessing
 import os
@@ -140,14 +139,6 @@ class Gang:
         """Per rank: a digest of all weights and buffers, and how many hooks and gradients are on the model."""
         return [(digest, hooks) for digest, hooks in self._ask_all(("state",))]
 
-    @property
-    def pids(self) -> list[int]:
-        return [int(process.pid or 0) for process in self._processes]
-
-    def tensors(self) -> list[int]:
-        """Per rank: how many tensors there are."""
-        return self._ask_all(("tensors",))
-
     def memory(self) -> list[dict[str, int]]:
         """Per rank: bytes that the shard was to need, and that it holds."""
         return self._ask_all(("memory",))
@@ -191,11 +182,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def count_tensors() -> int:
-    gc.collect()
-    return sum(issubclass(type(value), Tensor) for value in gc.get_objects())
-
-
 class RankProcess:
     """The far side: one thread reads, the main thread works, so that a cancel arrives during a job."""
 
@@ -216,7 +202,6 @@ class RankProcess:
             "state": self.state,
             "events": lambda: self.events,
             "memory": lambda: self.loaded.memory,
-            "tensors": count_tensors,
             "record": self.record,
             "recorded": lambda: self.recorder.stop(),
         }
