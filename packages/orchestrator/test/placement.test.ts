@@ -140,7 +140,7 @@ describe('deployments', () => {
   it('whose gateway goes away before its first word are wanted all the same, and their jobs wait', async () => {
     const works = rig.cluster.script.deploy.bind(rig.cluster.script);
     rig.cluster.script.deploy = async function* () {
-      await new Promise(() => undefined);
+      yield await new Promise<never>(() => undefined);
     };
     const asked = rig.deploy('m');
     await rig.cluster.until(() => rig.cluster.deploys.length === 1, 'the deploy');
