@@ -137,6 +137,21 @@ describe('deployments', () => {
     assert.equal(rig.cluster.starts[0]!.key.epoch, 2);
   });
 
+  it('whose gateway goes away before its first word are wanted all the same, and their jobs wait', async () => {
+    const works = rig.cluster.script.deploy.bind(rig.cluster.script);
+    rig.cluster.script.deploy = async function* () {
+      yield await new Promise<never>(() => undefined);
+    };
+    const asked = rig.deploy('m');
+    await rig.cluster.until(() => rig.cluster.deploys.length === 1, 'the deploy');
+    const id = await rig.submit('m');
+    rig.cluster.die();
+    rig.cluster.script.deploy = works;
+    assert.equal(((await asked)['error'] as { code: string }).code, 'PB_GATEWAY_UNAVAILABLE');
+    await rig.cluster.listen();
+    await rig.until(id, 'completed');
+  });
+
   it('that cannot be restored by no fault of their own are tried again, and their jobs wait', async () => {
     await rig.deploy('m');
     const works = rig.cluster.script.deploy.bind(rig.cluster.script);

@@ -49,8 +49,14 @@ export class Gateway {
   }
 
   /** Resolves when the model is ready. @throws the cluster's error, or `PB_GATEWAY_UNAVAILABLE` */
-  async deploy(spec: DeploymentSpec, onProgress: (progress: DeployProgress) => void): Promise<ActualDeployment> {
+  async deploy(
+    spec: DeploymentSpec,
+    onProgress: (progress: DeployProgress) => void,
+    /** From now on its outcome may be unknown. */
+    onSent: () => void = () => undefined,
+  ): Promise<ActualDeployment> {
     await this.reach();
+    onSent();
     const call = this.client.deploy(deployRequest(spec, this.artifactUrl()), bearer(this.token));
     let ready: ActualDeployment | undefined;
     await this.read(call, (message) => {

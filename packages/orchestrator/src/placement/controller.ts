@@ -177,10 +177,7 @@ export class Controller {
     model.pool.hold();
     await this.registry.put(model.record);
     try {
-      const actual = await this.gateway.deploy(spec, (progress) => {
-        started = true;
-        onProgress(progress);
-      });
+      const actual = await this.gateway.deploy(spec, onProgress, () => (started = true));
       model.apply(actual);
       this.pauses.delete(spec.name);
       await this.registry.put(model.record);
