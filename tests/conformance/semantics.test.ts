@@ -75,21 +75,17 @@ describe('semantics of hooks', () => {
       [4, 77, 300],
       [9, 127, 511],
     ] as const) {
+      const [wantX, wantW] = [
+        dot(512, (k) => dy![row * 512 + k]! * w[k * 128 + column]!),
+        dot(10, (k) => dy![k * 512 + neuron]! * x![k * 128 + column]!),
+      ];
       near(
         y![row * 512 + neuron]!,
         dot(128, (k) => x![row * 128 + k]! * w[neuron * 128 + k]!),
         'y',
       );
-      near(
-        dx![row * 128 + column]!,
-        dot(512, (k) => dy![row * 512 + k]! * w[k * 128 + column]!),
-        'dx',
-      );
-      near(
-        dw![neuron * 128 + column]!,
-        dot(10, (k) => dy![k * 512 + neuron]! * x![k * 128 + column]!),
-        'dW',
-      );
+      near(dx![row * 128 + column]!, wantX, 'dx');
+      near(dw![neuron * 128 + column]!, wantW, 'dW');
     }
     for (const values of [y, x, dx, dy, dw]) assert.ok(values!.some((value) => Math.abs(value) > EFFECT));
   });
