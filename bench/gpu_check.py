@@ -223,7 +223,7 @@ def placement(bench: Bench) -> list[Row]:
     model = bench.engine._loaded.model
     away = [name for name, value in model.state_dict().items() if value.device.type != bench.device]
     many = [hook("return inputs * 1.001"), {"name": "all", "moduleName": "model.layers.*"}]
-    backward = {"mode": "backward", "loss": {"kind": "nextToken"}}
+    backward: dict[str, Any] = {"mode": "backward", "loss": {"kind": "nextToken"}}
     for _ in range(5):
         bench.run(many, **backward)
     before = bench.held()
@@ -239,12 +239,14 @@ def placement(bench: Bench) -> list[Row]:
 def refusals(bench: Bench) -> list[Row]:
     """What would raise in the middle of a kernel, where CUDA loses the process, is refused before."""
     rows = []
+    sampled: dict[str, Any] = {"mode": "generate", "maxNewTokens": 2, "temperature": 1.0}
+    plain: dict[str, Any] = {}
     ids = {"moduleName": "model", "hookType": "forward_pre", "edit": edit("return inputs + 100000")}
     nan = {"moduleName": "lm_head", "edit": edit("return inputs * float('nan')")}
     for what, wrong, code, run in (
-        ("ids outside of the vocabulary", ids, "PB_TOKEN_OUT_OF_RANGE", {}),
-        ("tokens from NaN", nan, "PB_LOGITS_NOT_FINITE", {"mode": "generate", "maxNewTokens": 2, "temperature": 1.0}),
-        ("an edit that raises", hook("raise ValueError('mine')"), "PB_EDIT_FAILED", {}),
+        ("ids outside of the vocabulary", ids, "PB_TOKEN_OUT_OF_RANGE", plain),
+        ("tokens from NaN", nan, "PB_LOGITS_NOT_FINITE", sampled),
+        ("an edit that raises", hook("raise ValueError('mine')"), "PB_EDIT_FAILED", plain),
     ):
         try:
             bench.run([wrong], **run)
@@ -260,7 +262,7 @@ def collectives(device: Any) -> list[Row]:
     """One rank moves nothing, but it shows that the backend takes every operation and dtype that hooks use."""
     backend = "nccl" if device == "cuda" else "gloo"
     place = torch.device(device, 0) if device == "cuda" else None
-    store = dist.HashStore()
+    store = dist.HashStore()  # type: ignore[attr-defined] # documented, but not in the stubs
     dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=place)
     rows = []
     try:

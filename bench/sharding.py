@@ -144,7 +144,7 @@ def flexmodel_cases(engine: Engine, world: int) -> list[Case]:
     if not source or world == 1:
         return []
     sys.path.insert(0, source)
-    from flex_model.core import FlexModel, HookFunction  # type: ignore[import-not-found]
+    from flex_model.core import FlexModel, HookFunction
 
     model, ids = engine._loaded.model, torch.tensor(IDS)
     hooked = FlexModel(model, {}, tensor_parallel_size=world, process_group=dist.group.WORLD)

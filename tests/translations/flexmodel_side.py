@@ -15,7 +15,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, os.environ["PATCHBAY_FLEXMODEL"])
-from flex_model.core import FlexModel, HookFunction  # type: ignore[import-not-found]
+from flex_model.core import FlexModel, HookFunction
 
 path = sys.argv[1]
 rendezvous = Path(tempfile.mkdtemp()) / "store"

@@ -2,6 +2,7 @@
 import './no-eval.js';
 import { render, type JSX } from 'preact';
 import { useEffect } from 'preact/hooks';
+import type { Role } from '@patchbay/protocol/http';
 import { api, type Session } from './api.js';
 import { useChanges, useLive } from './live/use-changes.js';
 import { useLoaded } from './live/use-loaded.js';
@@ -62,7 +63,7 @@ function Frame({ session, changed }: { readonly session: Session; readonly chang
   );
 }
 
-function Page({ pathname, role }: { readonly pathname: string; readonly role: 'operator' | 'reader' }): JSX.Element {
+function Page({ pathname, role }: { readonly pathname: string; readonly role: Role }): JSX.Element {
   const [, first, id, , other] = pathname.split('/').map(decodeURIComponent);
   const title = first === 'jobs' && id !== undefined ? `Job ${id}` : first === 'cluster' ? 'Cluster' : 'Queues';
   useEffect(() => {

@@ -58,13 +58,7 @@ export const hookReport = z.object({
   scatterMs: z.number(),
 });
 
-/** `logit` and `probability` are null where they are NaN or infinite. */
-const topToken = z.object({
-  tokenId: z.int(),
-  token: z.string(),
-  logit: z.number().nullable(),
-  probability: z.number().nullable(),
-});
+const topToken = z.object({ tokenId: z.int(), token: z.string(), logit: z.number(), probability: z.number() });
 
 /** Outputs of a run. */
 export const runResult = z.object({

@@ -21,7 +21,9 @@ interface Options {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface FileOptions extends Options {
+/** Of a download into a file. */
+export interface FileOptions extends Options {
+  /** Appears when it is complete. */
   readonly to: string;
   /** Called with the size of every part that arrived. */
   readonly onBytes?: ((count: number) => void) | undefined;

@@ -40,7 +40,7 @@ export type { JobResult, TensorName } from './results/job-result.js';
 export type { DownloadOptions } from './results/result-files.js';
 export type { Activation, ActivationFilter } from './results/activations.js';
 export type { SaveContext } from './results/save-context.js';
-export type { ArtifactRef, Artifacts, Uploadable } from './artifacts.js';
+export type { ArtifactRef, Artifacts, FileOptions, Uploadable } from './artifacts.js';
 export type {
   DeployOptions,
   DeployProgress,

@@ -24,8 +24,12 @@ export interface DrainOptions extends Options {
 }
 
 const queueCounts = z.object({ waiting: z.int(), running: z.int(), draining: z.boolean() });
-/** Jobs of a deployment. */
-export type QueueCounts = z.output<typeof queueCounts>;
+/** Jobs of a deployment; `draining`: none is given out. */
+export interface QueueCounts {
+  readonly waiting: number;
+  readonly running: number;
+  readonly draining: boolean;
+}
 
 /** A deployment: only `model` is needed. */
 export type DeploymentRequest = { readonly [K in keyof DeploymentSpec]?: DeploymentSpec[K] | undefined } & {

@@ -28,6 +28,9 @@ type Update = NonNullable<ExecuteResponse['update']>;
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
+/** What a gang tells in any case. */
+const EMPTY = { activations: [], saveCtx: {}, parameters: [], hooks: [], warnings: [], files: {} };
+
 /** The gang's side of one start. */
 export class FakeJob {
   cancelReason: string | undefined;
@@ -51,7 +54,7 @@ export class FakeJob {
   }
 
   done(result: object = { runs: {}, timings: { forwardMs: 1 } }): void {
-    this.send({ $case: 'doneJson', value: json(result) });
+    this.send({ $case: 'doneJson', value: json({ ...EMPTY, ...result }) });
   }
 
   failed(error: Partial<ErrorJson> & Pick<ErrorJson, 'code'>): void {

@@ -86,10 +86,10 @@ def _not_finite(parts: JobParts) -> list[str]:
 
 def _without_top(runs: Mapping[str, dict[str, Any]]) -> list[str]:
     return [
-        f"row {row} of run {name}: its logits are NaN or infinite, which its most probable tokens come from"
+        f"row {row} of run {name} has no most probable tokens: its logits are NaN or infinite"
         for name, run in runs.items()
         for row, top in enumerate(run.get("topK", []))
-        if not top or any(each["probability"] is None for each in top)
+        if not top
     ]
 
 
@@ -121,21 +121,19 @@ def _run_result(output: RunOutput, texts: TokenTexts, tensors: dict[str, Tensor]
     return result
 
 
-def _json(number: float) -> float | None:
-    return number if math.isfinite(number) else None
-
-
 def _top(logits: Tensor, count: int, texts: TokenTexts) -> list[list[dict[str, Any]]]:
-    """Per row, the most probable first, without those whose logit is NaN; None for infinity, which JSON cannot say."""
+    """Per row, the most probable first, without those that cannot be (-infinity); none at all for a row whose highest
+    logit is no number, since then no token has a probability.
+    """
     values = logits.float().cpu()
     probabilities = torch.softmax(values, dim=-1)
     top, tokens = values.topk(min(count, values.shape[-1]), dim=-1)
     chosen = probabilities.gather(-1, tokens)
     return [
         [
-            {"tokenId": token, "token": texts.text(token), "logit": _json(logit), "probability": _json(probability)}
+            {"tokenId": token, "token": texts.text(token), "logit": logit, "probability": probability}
             for token, logit, probability in zip(*columns, strict=True)
-            if not math.isnan(logit)
+            if math.isfinite(logit) and math.isfinite(probability)
         ]
         for columns in zip(tokens.tolist(), top.tolist(), chosen.tolist(), strict=True)
     ]
