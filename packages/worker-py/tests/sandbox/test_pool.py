@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,11 +134,10 @@ def test_closing_the_pool_ends_everything() -> None:
     job = pool.acquire()
     zygote = parent_of(job.pid)
     job.init(seed=0, sources=[EditSource("loop", edit("while True: pass"))])
-    pending = threading.Thread(target=lambda: refused("PB_SANDBOX_FAILED", lambda: run(job)))
-    pending.start()
-    pool.close()
-    pending.join(20)
-    assert not pending.is_alive()
+    with ThreadPoolExecutor() as threads:
+        pending = threads.submit(lambda: refused("PB_SANDBOX_FAILED", lambda: run(job)))
+        pool.close()
+        pending.result(20)
     wait_for_end(zygote)
     wait_for_end(job.pid)
     refused("PB_SANDBOX_FAILED", pool.acquire)

@@ -12,7 +12,7 @@ from patchbay_worker.sandbox.where import HEAD, LAST, stack_in
 
 from .support import edit, refused, run
 
-BRIEF = SandboxLimits(edit_timeout_s=0.4)
+BRIEF = SandboxLimits(edit_timeout_s=1.0)
 LINES = {
     "a loop": ("x = 1\nwhile True: pass", 3),
     "sleep": ("import time\n\ntime.sleep(100)", 4),

@@ -30,6 +30,8 @@ from patchbay_worker.sandbox.wire.message import (
     encode_body,
 )
 
+ENDING_S: Final = 0.5
+"""A process that is being killed has closed its connection before it has ended."""
 REPLIES: Final = (Kind.OK, Kind.TENSOR, Kind.ERROR)
 
 
@@ -188,7 +190,7 @@ class Channel:
 
     def _ended(self, hook: str) -> NoReturn:
         end = self._process.exit()
-        if end is None and self._process.alive():  # an empty packet looks like an end, too
+        if end is None and not self._process.ended(ENDING_S):  # an empty packet looks like an end, too
             self.bad_reply(hook, WireError("it has closed its connection"))
         self._fail(from_exit(end, hook, self._limits))
 

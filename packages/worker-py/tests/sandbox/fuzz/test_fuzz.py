@@ -7,7 +7,7 @@ import random
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .corpus import FOLDER, HONEST, inputs_of
@@ -50,7 +50,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["kind", "type", "text", "traceback", "line", "expected", "actual"]), JSON))
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
 def test_any_json_is_a_report_or_is_refused(body: dict[str, object]) -> None:
     for kind in ("failed", "shape", "syntax"):
         with suppress(Refused):

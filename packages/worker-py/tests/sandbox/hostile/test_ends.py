@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from patchbay_worker.errors import PatchbayError
@@ -85,7 +87,7 @@ def test_an_odd_end_is_the_fault_of_the_edit(pool_of: PoolOf, level: Level, monk
     wrong = {}
     with Watch(pool):
         for name, (body, code, says) in ENDS.items():
-            with start(pool, IMPORTS + body, limits_for(code)) as job:
+            with start(pool, IMPORTS + body, replace(limits_for(code), init_timeout_s=30.0)) as job:
                 try:
                     wrong[name] = f"it came back: {run(job)}"
                 except PatchbayError as problem:
