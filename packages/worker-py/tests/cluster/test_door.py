@@ -48,8 +48,8 @@ def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
 def test_a_control_connection_needs_the_token(token: object) -> None:
     links = RankLinks(1, 1, "right", lambda *_: None, lambda *_: None)
     hello = vars(Hello(rank=0, epoch=1, token="", pid=1, address="h", master_port=1))
-    assert links.admit(None, Frame("hello", hello | {"token": token})) is None  # type: ignore[arg-type]
-    assert links.admit(None, Frame("hello", hello | {"token": "right"})) is not None  # type: ignore[arg-type]
+    assert links.admit(None, Frame("hello", hello | {"token": token})) is None  # type: ignore[arg-type] # no link
+    assert links.admit(None, Frame("hello", hello | {"token": "right"})) is not None  # type: ignore[arg-type] # no link
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])

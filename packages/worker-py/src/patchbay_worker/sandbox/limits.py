@@ -69,7 +69,7 @@ def limits_of(wanted: Mapping[str, int], maxima: Mapping[str, int]) -> SandboxLi
             hint = f"The operator of this deployment allows {most} at most."
             raise error("PB_LIMIT_EXCEEDED", path=f"limits.{key}", hint=hint, what=key, limit=most, actual=value)
         given[field] = value / 1e3 if key.endswith(MILLISECONDS) else value
-    return SandboxLimits(**given)  # type: ignore[arg-type]
+    return SandboxLimits(**given)  # type: ignore[arg-type] # whole numbers stay whole
 
 
 def _in_document(value: float, key: str) -> int:
