@@ -118,8 +118,10 @@ def test_threads_are_few_at_every_level(pool_of: PoolOf, level: Level) -> None:
     pool = pool_of(Plan(level))
     with Watch(pool), start(pool, THREADS) as job:
         run(job)
-        # Without a namespace the limit is of the uid: a few more where jobs of other tests have just ended.
+        # Without a namespace the limit is of the uid: a few more where jobs of other tests are just ending.
         assert 8 <= job.collect(modules=False).save_ctx["said"] <= 64
     with start(pool_of(Plan(level, frozenset(("limits",)))), THREADS) as job:
         run(job)
         assert job.collect(modules=False).save_ctx["said"] == 2000, "the limit is what holds them"
+        job.kill("it has shown it")
+        assert job.ended(30), "threads that are still ending would count for the next level"
