@@ -3,6 +3,7 @@
  * What it takes beyond the forward is what this machine asks of any such design, so it is what ours is a ratio to.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -47,10 +48,9 @@ export async function openBarePath(redisUrl: string, model: string, tp: number):
   const events = new Redis(redisAt);
   const queue = new Queue<BareJob>(QUEUE, { connection: redis });
   const body = 'x'.repeat(JOB_BYTES);
-  let count = 0;
   return {
     async run() {
-      const id = String(count++);
+      const id = randomUUID(); // Redis may keep those of an earlier start
       const started = performance.now();
       const told = events.xread('BLOCK', 60_000, 'STREAMS', `bare:events:${id}`, '0');
       void redis.hset(`bare:job:${id}`, { body });
