@@ -5,7 +5,7 @@ export { PatchbayError, error, errorJson, isPatchbayError, toPatchbayError } fro
 export type { ErrorContext, ErrorJson } from './errors.js';
 export { HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
 export type { HookType, JobDocument, JobDocumentInput } from './job.js';
-export { formatPath, parseJobDocument } from './parse-job.js';
+export { formatPath, limitsOf, parseJobDocument } from './parse-job.js';
 export { nearest } from './nearest.js';
 export {
   activation,

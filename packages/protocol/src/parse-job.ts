@@ -1,7 +1,7 @@
 /** Checks a job document and turns every problem into a typed error with a path and the nearest known key. @module */
 import { z } from 'zod';
 import { error, type PatchbayError } from './errors.js';
-import { jobDocument, MAX_DOCUMENT_BYTES, type JobDocument } from './job.js';
+import { jobDocument, limits, MAX_DOCUMENT_BYTES, type JobDocument } from './job.js';
 import { nearest } from './nearest.js';
 
 /** `['runs', 1, 'inputs']` -> `runs[1].inputs` */
@@ -146,6 +146,17 @@ export function parseJobDocument(value: unknown): JobDocument {
   );
   refuseUnknownHooks(document);
   return document;
+}
+
+const checkedDocument = z.looseObject({ limits });
+
+/**
+ * The limits of a document that was checked when it was submitted, for who only passes it on: whoever runs it checks the whole.
+ * @throws as `parseJobDocument`, for one that was not checked
+ */
+export function limitsOf(document: unknown): JobDocument['limits'] {
+  const read = checkedDocument.safeParse(document);
+  return read.success ? read.data.limits : parseJobDocument(document).limits;
 }
 
 /** A wrong version explains everything else that looks wrong, so it is told first. */

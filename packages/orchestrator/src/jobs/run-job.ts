@@ -5,10 +5,9 @@
  */
 import {
   error,
-  parseJobDocument,
+  limitsOf,
   toPatchbayError,
   type ErrorCode,
-  type JobDocument,
   type JobState,
   type PatchbayError,
   type TransitionStep,
@@ -152,12 +151,12 @@ class Attempt {
       const { cancelRequested, document: text } = this.begun;
       if (cancelRequested !== undefined) this.stop.stop({ why: 'cancelled', reason: cancelRequested });
       checkLostConsumers(this.begun.lostConsumers);
-      const document = parseJobDocument(JSON.parse(text));
+      const { timeoutMs } = limitsOf(JSON.parse(text));
       this.expireLater();
-      const patience = Math.max(this.parts.limits.placeTimeoutMs, document.limits.timeoutMs);
+      const patience = Math.max(this.parts.limits.placeTimeoutMs, timeoutMs);
       this.resume = await this.parts.events.checkpoints(this.lease.jobId, this.begun.attempt);
       const claim = await this.parts.claim(this.lease.model, this.stop.signal, patience);
-      return { kind: 'completed', result: await this.runOn(claim, document) };
+      return { kind: 'completed', result: await this.runOn(claim, timeoutMs) };
     } catch (cause) {
       if (cause instanceof Stopped) return { kind: 'stopped', cause: cause.cause };
       return { kind: 'failed', error: toPatchbayError(cause, this.lease.jobId) };
@@ -173,16 +172,16 @@ class Attempt {
     this.expiry = setTimeout(() => this.stop.stop({ why: 'expired' }), Math.max(0, expiresAt - Date.now()));
   }
 
-  private async runOn(claim: Claim, document: JobDocument): Promise<CompleteResult> {
+  private async runOn(claim: Claim, timeoutMs: number): Promise<CompleteResult> {
     const sent = this.clock.now();
-    const run = this.start(claim, document, sent);
+    const run = this.start(claim, timeoutMs, sent);
     // the replica is free when the gang is done with the job, which may be after the job's recorded end
     run.done.then(
       () => claim.release(false),
       (cause: unknown) => claim.release(SUSPICIOUS.includes(toPatchbayError(cause).code)),
     );
     const { json, route } = await this.outcomeOf(run);
-    this.markRunning(document.limits.timeoutMs);
+    this.markRunning(timeoutMs);
     const { jobId, model } = this.lease;
     const { attempt } = this.begun;
     const moments = { created: this.begun.createdAt, taken: this.clock.taken, sent, done: this.clock.now() };
@@ -191,10 +190,9 @@ class Attempt {
     return result;
   }
 
-  private start(claim: Claim, document: JobDocument, sent: number): GangRun {
+  private start(claim: Claim, timeoutMs: number, sent: number): GangRun {
     const { jobId } = this.lease;
     const { attempt } = this.begun;
-    const { timeoutMs } = document.limits;
     const deadlineUnixMs = Math.ceil(sent) + timeoutMs + DEADLINE_SLACK_MS;
     const job = {
       jobId,
