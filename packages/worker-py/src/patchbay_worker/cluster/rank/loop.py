@@ -56,7 +56,7 @@ class RankLoop:
         self._leave = leave
         self._inbox: SimpleQueue[Frame] = SimpleQueue()
         self._engine: Engine | None = None
-        self._cancelled: dict[str, str] = {}
+        self._cancel_order: Frame | None = None
         self._store = ArtifactStore()
 
     def run(self) -> None:
@@ -78,7 +78,6 @@ class RankLoop:
         while (frame := self._inbox.get()).type != "stop":
             if frame.type == "execute":
                 self._run_job(engine, JobFrame(frame, self._store), alone)
-                self._cancelled.clear()
         engine.close()
 
     def _report_failed_load(self, order: Frame, problem: Exception) -> None:
@@ -100,8 +99,8 @@ class RankLoop:
             document = parse_document(job.document, limited=False)
             prepared = engine.prepare(job.context(document))
             # The engine knows a job from here on; a cancel that came before is told again.
-            if (reason := self._cancelled.get(job.key["job"])) is not None:
-                engine.cancel(job.key["job"], reason)
+            if (order := self._cancel_order) is not None and job.is_of(order):
+                engine.cancel(job.key["job"], str(order.fields["reason"]))
         except Exception as problem:
             # Nothing has moved between ranks yet, so even a fault of ours costs this job only.
             self._send_failed(job, problem)
@@ -168,17 +167,18 @@ class RankLoop:
         if frame.type == "ping":
             self._socket.send(Frame("pong"))
         elif frame.type == "cancel":
-            self._cancel(str(frame.fields["job"]), str(frame.fields["reason"]))
+            self._cancel(frame)
         elif frame.type == "validate":
             # It may take seconds, and pings are answered here.
             threading.Thread(target=self._validate, args=(frame,), name="validate", daemon=True).start()
         else:
             self._inbox.put(frame)
 
-    def _cancel(self, job_id: str, reason: str) -> None:
-        self._cancelled[job_id] = reason
+    def _cancel(self, order: Frame) -> None:
+        # The last one is enough: the supervisor cancels only what it has sent, and sends one job at a time.
+        self._cancel_order = order
         if self._engine is not None:
-            self._engine.cancel(job_id, reason)
+            self._engine.cancel(str(order.fields["job"]), str(order.fields["reason"]))
 
     def _validate(self, frame: Frame) -> None:
         fields = {"id": frame.fields["id"]}
