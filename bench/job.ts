@@ -41,7 +41,7 @@ async function ours(pb: Patchbay, withEdit: boolean): Promise<Timed> {
   });
   const { timings } = (await job.result()).json;
   const wall = performance.now() - start;
-  const phases = Object.entries(timings).map(([phase, ms]) => [`  ${phase}`, ms]);
+  const phases = Object.entries(timings).map(([phase, ms]): [string, number] => [`  ${phase}`, ms]);
   return { 'SDK call to result': wall, [BEYOND]: wall - (timings['forwardMs'] ?? 0), ...Object.fromEntries(phases) };
 }
 

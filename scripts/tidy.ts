@@ -38,6 +38,8 @@ const RESERVED = [
       'packages/sdk/src/jobs/submit.ts',
       'packages/orchestrator/src/jobs/consumer.ts',
       'packages/orchestrator/src/jobs/queues.ts',
+      'bench/bare/consumer.ts',
+      'bench/bare/path.ts',
     ],
   },
   {

@@ -31,17 +31,32 @@ function countsOf(step: Step, outcome: StepOutcome): Counts {
   return outcome.ok || counts.failed > 0 ? counts : { ...counts, failed: 1 };
 }
 
+async function run(step: Step): Promise<Done> {
+  const title = `== ${step.stage}: ${step.name}`;
+  process.stdout.write(`${title}\n`);
+  const outcome = await runStep(step);
+  const verdict = outcome.ok ? 'ok' : `FAILED (${outcome.reason})`;
+  const shown = outcome.ok && step.count === undefined ? '' : `\n${outcome.output}`;
+  process.stdout.write(`${shown}${title} ${verdict} ${outcome.seconds.toFixed(1)} s\n`);
+  return { step, outcome, counts: countsOf(step, outcome) };
+}
+
+/** Two at a time, for two cores; steps with a stack of their own take both, so they come last and one by one. */
 async function runAll(selected: readonly Stage[]): Promise<Done[]> {
-  const done: Done[] = [];
-  for (const step of steps().filter(({ stage }) => selected.includes(stage))) {
-    const quiet = step.count === undefined;
-    if (!quiet) process.stdout.write(`\n== ${step.stage}: ${step.name}\n`);
-    const outcome = await runStep(step, quiet);
-    const verdict = outcome.ok ? 'ok' : `FAILED (${outcome.reason})`;
-    process.stdout.write(`== ${step.stage}: ${step.name} ${verdict} ${outcome.seconds.toFixed(1)} s\n`);
-    done.push({ step, outcome, counts: countsOf(step, outcome) });
-  }
-  return done;
+  const chosen = steps().filter(({ stage }) => selected.includes(stage));
+  const [together, alone] = [
+    chosen.filter(({ stage }) => stage !== 'integration'),
+    chosen.filter(({ stage }) => stage === 'integration'),
+  ];
+  // the longest first, or one core waits for it in the end
+  const waiting = [...together].sort((a, b) => b.limitMs - a.limitMs);
+  const done = new Map<Step, Done>();
+  const lane = async (queue: Step[]): Promise<void> => {
+    for (let step = queue.shift(); step !== undefined; step = queue.shift()) done.set(step, await run(step));
+  };
+  await Promise.all([lane(waiting), lane(waiting)]);
+  await lane(alone);
+  return chosen.map((step) => done.get(step)!);
 }
 
 function summary(done: readonly Done[]): string {

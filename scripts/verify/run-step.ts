@@ -1,4 +1,4 @@
-/** Runs one command of the gate: shows its output as it comes, keeps it for counting, ends it when it takes too long. */
+/** Runs one command of the gate: keeps its output and ends it when it takes too long. */
 import { spawn } from 'node:child_process';
 
 export interface StepOutcome {
@@ -24,8 +24,7 @@ function ownEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PATCHBAY_')));
 }
 
-/** Quiet commands show their output only when they fail. */
-export async function runStep({ command, args, cwd, env, limitMs }: Command, quiet: boolean): Promise<StepOutcome> {
+export async function runStep({ command, args, cwd, env, limitMs }: Command): Promise<StepOutcome> {
   const begun = Date.now();
   const chunks: string[] = [];
   // A group of its own, so that the limit also ends what the command started.
@@ -44,7 +43,7 @@ export async function runStep({ command, args, cwd, env, limitMs }: Command, qui
   };
   const forward = (): void => {
     signalGroup('SIGTERM');
-    process.exit(130);
+    setImmediate(() => process.exit(130)); // another step that runs has its own group to end
   };
   process.once('SIGINT', forward).once('SIGTERM', forward);
   let late = false;
@@ -54,10 +53,7 @@ export async function runStep({ command, args, cwd, env, limitMs }: Command, qui
     setTimeout(() => signalGroup('SIGKILL'), GRACE_MS).unref();
   }, limitMs);
   for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      chunks.push(text);
-      if (!quiet) process.stdout.write(text);
-    });
+    stream.setEncoding('utf8').on('data', (text: string) => chunks.push(text));
   }
   const reason = await new Promise<string | undefined>((resolve) => {
     child.on('error', (error) => resolve(`cannot be started: ${error.message}`));
@@ -68,7 +64,6 @@ export async function runStep({ command, args, cwd, env, limitMs }: Command, qui
   clearTimeout(limit);
   process.off('SIGINT', forward).off('SIGTERM', forward);
   const output = chunks.join('');
-  if (quiet && reason !== undefined) process.stdout.write(output);
   const seconds = (Date.now() - begun) / 1000;
   if (reason === undefined) return { ok: true, seconds, output };
   return {

@@ -59,6 +59,18 @@ function mocha(
     : [step(stage, name, node('mocha'), [...options, ...files], { count: countMocha, ...rest })];
 }
 
+/** In two parts, since it is the longest: what runs models in worlds of ranks, and the rest. */
+function pytest(): Step[] {
+  const worlds = ['tests/engine', 'tests/families'];
+  const part = (name: string, args: readonly string[]): Step =>
+    step('unit', `pytest ${name}`, venv('pytest'), ['--durations', '15', ...args], {
+      cwd: join(root, WORKER),
+      count: countPytest,
+      limitMs: 30 * MINUTE,
+    });
+  return [part('models', worlds), part('the rest', ['tests', ...worlds.map((folder) => `--ignore=${folder}`)])];
+}
+
 export function steps(): Step[] {
   const mypy = ['--config-file', join(root, WORKER, 'pyproject.toml'), '--cache-dir', join(root, '.mypy_cache')];
   const packages = readdirSync(join(root, 'packages')).filter((name) =>
@@ -83,11 +95,7 @@ export function steps(): Step[] {
     step('gen', 'generated files', process.execPath, ['--import', 'tsx', 'scripts/gen.ts', '--check']),
     ...mocha('unit', 'mocha scripts', filesBelow('scripts/test', '.test.ts')),
     ...packages.flatMap((name) => mocha('unit', `mocha ${name}`, filesBelow(`packages/${name}/test`, '.test.ts'))),
-    step('unit', 'pytest worker-py', venv('pytest'), [], {
-      cwd: join(root, WORKER),
-      count: countPytest,
-      limitMs: 30 * MINUTE,
-    }),
+    ...pytest(),
     ...mocha('integration', 'mocha tests', integration, {
       options: ['--require', './tests/support/stack.ts', '--timeout', '120000'],
       limitMs: 30 * MINUTE,
