@@ -7,18 +7,19 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.cluster.rank_links import RankLinks
+from patchbay_worker.engine.pipeline import door, edit_links
 from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox, _Service
 from patchbay_worker.frames import Frame
 
 STRANGERS = [
-    Frame("hello", {"token": "wrong"}).encode(),
-    Frame("hello", {"token": "é"}).encode(),
-    Frame("hello", {"token": None}).encode(),
+    b"w" * 32,
+    "é".encode() * 40,
     Frame("hello").encode(),
     b"GET / HTTP/1.1\r\n\r\n",
     b"\xff" * 64,
@@ -26,22 +27,72 @@ STRANGERS = [
 ]
 
 
-def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
+def serving() -> tuple[_Service, tuple[str, int], threading.Thread]:
     service = _Service("127.0.0.1")
-    place = service._listener.getsockname()[:2]
     accepting = threading.Thread(target=service.accept, args=(1,), daemon=True)
     accepting.start()
+    return service, service._listener.getsockname()[:2], accepting
+
+
+def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
+    service, place, accepting = serving()
     for data in STRANGERS:
         with socket.create_connection(place, timeout=10) as stranger:
             stranger.sendall(data)
-            stranger.shutdown(socket.SHUT_WR)
-            assert stranger.recv(1) == b"", data
+            with suppress(OSError):  # it may have been closed by now
+                stranger.shutdown(socket.SHUT_WR)
+            assert said_by(stranger) == b"", data
     assert accepting.is_alive(), "it waits for its own"
     own = RemoteSandbox(place[0], place[1], service._token)
     accepting.join(10)
     assert not accepting.is_alive()
     own.close()
     service.close()
+
+
+def test_half_open_connections_keep_nobody_out() -> None:
+    service, place, accepting = serving()
+    silent = [socket.create_connection(place, timeout=10) for _ in range(4 * door.MOST)]
+    half = socket.create_connection(place, timeout=10)
+    half.sendall(service._token[:-1].encode())
+    own = RemoteSandbox(place[0], place[1], service._token)
+    accepting.join(door.SHOW_S + 10)
+    assert not accepting.is_alive(), "before they are sent away by time"
+    for each in (*silent, half):
+        with each:
+            assert said_by(each) == b"", "and then they are gone"
+    own.close()
+    service.close()
+
+
+def test_a_stranger_has_little_time_and_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "SHOW_S", 0.2)
+    service, place, accepting = serving()
+    with socket.create_connection(place, timeout=10) as slow:
+        slow.sendall(service._token[:5].encode())
+        assert said_by(slow) == b"", "it is sent away"
+    with socket.create_connection(place, timeout=10) as loud, pytest.raises((ConnectionResetError, BrokenPipeError)):
+        loud.sendall(b"\xff\xff\x00\x00\x00\x00\x00\x10" * (8 << 20))
+    assert accepting.is_alive()
+    RemoteSandbox(place[0], place[1], service._token).close()
+    accepting.join(10)
+    assert not accepting.is_alive()
+    service.close()
+
+
+def test_who_never_comes_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edit_links, "CONNECT_S", 0.2)
+    service = _Service("127.0.0.1")
+    with pytest.raises(TimeoutError, match="0 of 2 connections"):
+        service.accept(2)
+    service.close()
+
+
+def said_by(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(1)
+    except ConnectionResetError:  # what it had said was not read
+        return b""
 
 
 @pytest.mark.parametrize("token", ["wrong", "é", "\ud800", None, 7])
