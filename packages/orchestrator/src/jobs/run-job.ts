@@ -4,6 +4,7 @@
  * @module
  */
 import {
+  DEFAULT_TIMEOUT_MS,
   error,
   parseJobDocument,
   toPatchbayError,
@@ -154,7 +155,7 @@ class Attempt {
       checkLostConsumers(this.begun.lostConsumers);
       const document = parseJobDocument(JSON.parse(text));
       this.expireLater();
-      const patience = Math.max(this.parts.limits.placeTimeoutMs, document.limits.timeoutMs);
+      const patience = Math.max(this.parts.limits.placeTimeoutMs, timeoutOf(document));
       this.resume = await this.parts.events.checkpoints(this.lease.jobId, this.begun.attempt);
       const claim = await this.parts.claim(this.lease.model, this.stop.signal, patience);
       return { kind: 'completed', result: await this.runOn(claim, document) };
@@ -182,7 +183,7 @@ class Attempt {
       (cause: unknown) => claim.release(SUSPICIOUS.includes(toPatchbayError(cause).code)),
     );
     const { json, route } = await this.outcomeOf(run);
-    this.markRunning(document.limits.timeoutMs);
+    this.markRunning(timeoutOf(document));
     const { jobId, model } = this.lease;
     const { attempt } = this.begun;
     const moments = { created: this.begun.createdAt, taken: this.clock.taken, sent, done: this.clock.now() };
@@ -194,7 +195,7 @@ class Attempt {
   private start(claim: Claim, document: JobDocument, sent: number): GangRun {
     const { jobId } = this.lease;
     const { attempt } = this.begun;
-    const { timeoutMs } = document.limits;
+    const timeoutMs = timeoutOf(document);
     const deadlineUnixMs = Math.ceil(sent) + timeoutMs + DEADLINE_SLACK_MS;
     const job = {
       jobId,
@@ -242,3 +243,5 @@ class Attempt {
     );
   }
 }
+
+const timeoutOf = ({ limits }: JobDocument): number => limits.timeoutMs ?? DEFAULT_TIMEOUT_MS;
