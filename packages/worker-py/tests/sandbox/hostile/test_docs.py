@@ -19,6 +19,11 @@ CASES: dict[str, list[str]] = {
     "writing": ["write to /tmp", "write to its packages", "root: read-only", "limits: files"],
     "other processes": ["memory of a process", "signal the worker", "ptrace", "namespaces: signals"],
     "new processes, programs": ["fork", "exec", "a process pool", "clone"],
+    "clocks of other processes, handles on files (`O_PATH`), locks with priorities": [
+        "CPU time of a process",
+        "a handle without reading",
+        "futex",
+    ],
     "many threads": ["limits: threads", "test_threads_are_few_at_every_level"],
     "the environment": ["environment of a process"],
     "memory": ["20 GB of bytes", "memory in common"],
