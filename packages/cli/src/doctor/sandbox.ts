@@ -25,7 +25,8 @@ interface Told {
 /** The level in words, and what holds memory and threads besides the limits of the process; no level asks for that. */
 export function levelText(level: string, probes: readonly Told[]): string {
   const cgroup = probes.find(({ name }) => name === CGROUP);
-  const held = cgroup?.ok === true ? 'memory and threads also by a cgroup' : `no cgroup (${cgroup?.reason ?? 'not tried'})`;
+  const held =
+    cgroup?.ok === true ? 'memory and threads also by a cgroup' : `no cgroup (${cgroup?.reason ?? 'not tried'})`;
   return `${level}: ${LEVELS[level] ?? ''}; ${held}`;
 }
 
