@@ -15,7 +15,7 @@ import pytest
 
 from patchbay_worker.sandbox.level.fixes import DOCKER, KUBERNETES
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 OURS = ROOT / "infra/seccomp/patchbay.json"
 APPARMOR = ROOT / "infra/apparmor/patchbay"
 NEW_NAMESPACES = 2114060288

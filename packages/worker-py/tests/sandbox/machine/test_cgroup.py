@@ -28,7 +28,7 @@ from patchbay_worker.sandbox.lockdown.plan import Layer, Plan
 from patchbay_worker.sandbox.pool import SandboxPool
 from patchbay_worker.sandbox.settings import SandboxSettings
 
-from .support import edit, refused, run, wait_for_end
+from ..support import edit, refused, run, wait_for_end
 
 LIMITS = SandboxLimits(memory_bytes=32 << 20, arena_bytes=4 << 20, edit_timeout_s=60)
 KERNEL = shutil.which("linux.uml")
@@ -167,7 +167,7 @@ threading.Thread(target=lambda: run(job), daemon=True).start()
 print(job.pid, cgroup_of(job_in(job.pid)), flush=True)
 threading.Event().wait()
 """
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         pid, folder = worker.stdout.readline().split()
@@ -212,7 +212,7 @@ pool.close()
     try:
         done = subprocess.run(
             [sys.executable, "-B", "-c", script],
-            cwd=str(Path(__file__).parents[2]),
+            cwd=str(Path(__file__).parents[3]),
             preexec_fn=enter,
             env={**os.environ, "HOME": "/"},
             capture_output=True,
@@ -254,7 +254,7 @@ echo o > /proc/sysrq-trigger; sleep 5
 @pytest.mark.skipif(KERNEL is None, reason="NOT RUN: a real cgroup version 2 (apt-get install user-mode-linux)")
 def test_the_same_under_a_kernel_with_cgroups(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     assert KERNEL is not None
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     init = tmp_path / "init"
     names = {"file": Path(__file__).relative_to(root), "own": request.node.name}
     init.write_text(INIT.format(folder=root, python=sys.executable, **names))
