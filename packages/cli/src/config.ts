@@ -39,6 +39,7 @@ export const settings = z.strictObject({
   sandboxMaxEditTimeoutMs: most,
   sandboxMaxEditMemoryBytes: most,
   sandboxMaxEditCalls: most,
+  sandboxMaxLiveGraphs: most,
   sandboxMaxLogBytes: most,
   sandboxMaxSaveCtxBytes: most,
   sandboxMaxSaveCtxTensors: most,

@@ -152,6 +152,15 @@ describe('doctor', () => {
     fails(await sandboxSelfTest({ python: join(folder, 'nowhere') }), /did not run/, /npm run setup/);
   });
 
+  it('whether a cgroup holds edits as well; its absence alone is no warning', async () => {
+    const told = (cgroup: object): Promise<Check> =>
+      sandboxSelfTest({ python: pythonThatTells({ level: 'isolated', probes: [cgroup], refusal: null }) });
+    const without = await told({ name: 'cgroup', ok: false, reason: 'version 1', fix: 'see the page' });
+    assert.equal(without.status, 'ok');
+    assert.match(without.found, /^isolated: .*; no cgroup \(version 1\)/);
+    assert.match((await told({ name: 'cgroup', ok: true })).found, /; memory and threads also by a cgroup/);
+  });
+
   it('a stack that is not running names the command to type', async () => {
     const { stackChecks } = await import('../src/doctor/running-stack.js');
     const [stack] = await stackChecks({ home: join(folder, 'empty'), python: 'python3' });

@@ -3,9 +3,9 @@ export { CATALOGUE } from './error-catalogue.js';
 export type { ErrorCode } from './error-catalogue.js';
 export { PatchbayError, error, errorJson, isPatchbayError, toPatchbayError } from './errors.js';
 export type { ErrorContext, ErrorJson } from './errors.js';
-export { HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
+export { DEFAULT_TIMEOUT_MS, HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
 export type { HookType, JobDocument, JobDocumentInput } from './job.js';
-export { formatPath, limitsOf, parseJobDocument } from './parse-job.js';
+export { formatPath, parseJobDocument, timeoutMsOf } from './parse-job.js';
 export { nearest } from './nearest.js';
 export {
   activation,

@@ -202,27 +202,33 @@ export const run = z.discriminatedUnion('mode', [
   }),
 ]);
 
+/** Of a document that says nothing of it. */
+export const DEFAULT_TIMEOUT_MS = 60_000;
+
+/** Nothing is filled in here: what a document asks for is refused above the operator's maximum, a default becomes it. */
 export const limits = z.strictObject({
-  /** The whole job, from running to its end, in milliseconds. */
-  timeoutMs: z.int().min(1).max(86_400_000).default(60_000),
+  /** The whole job, from running to its end, in milliseconds; absent: 60 s. */
+  timeoutMs: z.int().min(1).max(86_400_000).optional(),
   /** From the submission until it runs, in milliseconds; a job that does not run by then ends as `expired`. */
   startTimeoutMs: z
     .int()
     .min(1)
     .max(7 * 86_400_000)
     .optional(),
-  /** One call of an editing function, in milliseconds. */
-  editTimeoutMs: z.int().min(1).max(600_000).default(10_000),
-  /** Memory of the sandbox beyond its start, in bytes. */
+  /** One call of an editing function, in milliseconds; absent: 10 s. */
+  editTimeoutMs: z.int().min(1).max(600_000).optional(),
+  /** Memory of the sandbox beyond its start, in bytes; absent: 2 GiB. */
   editMemoryBytes: z
     .int()
     .min(1 << 20)
     .max(2 ** 40)
-    .default(2 ** 31),
+    .optional(),
   /** Building all modules and reading all sources, in milliseconds; absent: 20 s. */
   initTimeoutMs: z.int().min(1).max(600_000).optional(),
   /** Calls of editing functions in the whole job; absent: 20 000. */
   editCalls: z.int().min(1).max(10_000_000).optional(),
+  /** Calls whose gradients are kept at one time, until a step or the end of a run; absent: 256. */
+  liveGraphs: z.int().min(1).max(1_000_000).optional(),
   /** Of what edits print, in bytes; the rest is dropped. Absent: 64 KiB. */
   logBytes: z
     .int()

@@ -1,7 +1,7 @@
 /** Checks a job document and turns every problem into a typed error with a path and the nearest known key. @module */
 import { z } from 'zod';
 import { error, type PatchbayError } from './errors.js';
-import { jobDocument, limits, MAX_DOCUMENT_BYTES, type JobDocument } from './job.js';
+import { DEFAULT_TIMEOUT_MS, jobDocument, limits, MAX_DOCUMENT_BYTES, type JobDocument } from './job.js';
 import { nearest } from './nearest.js';
 
 /** `['runs', 1, 'inputs']` -> `runs[1].inputs` */
@@ -151,12 +151,13 @@ export function parseJobDocument(value: unknown): JobDocument {
 const checkedDocument = z.looseObject({ limits });
 
 /**
- * The limits of a document that was checked when it was submitted, for who only passes it on: whoever runs it checks the whole.
+ * How long a job may take, of a document that was checked when it was submitted: for who only passes it on to who checks the whole.
  * @throws as `parseJobDocument`, for one that was not checked
  */
-export function limitsOf(document: unknown): JobDocument['limits'] {
+export function timeoutMsOf(document: unknown): number {
   const read = checkedDocument.safeParse(document);
-  return read.success ? read.data.limits : parseJobDocument(document).limits;
+  const { timeoutMs = DEFAULT_TIMEOUT_MS } = read.success ? read.data.limits : parseJobDocument(document).limits;
+  return timeoutMs;
 }
 
 /** A wrong version explains everything else that looks wrong, so it is told first. */

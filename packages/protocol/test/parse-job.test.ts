@@ -21,7 +21,7 @@ describe('parseJobDocument', () => {
       seed: 0,
       priority: 0,
       labels: {},
-      limits: { timeoutMs: 60_000, editTimeoutMs: 10_000, editMemoryBytes: 2 ** 31 },
+      limits: {},
       modules: {},
       hooks: [
         {

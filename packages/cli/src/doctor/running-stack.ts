@@ -2,7 +2,6 @@
 import type { StackInfo } from '@patchbay/protocol';
 import { z } from 'zod';
 import type { Config } from '../config.js';
-import { LEVELS } from '../levels.js';
 import { readStack } from '../stack/keeper.js';
 import { stackPaths } from '../stack/paths.js';
 import { accepts } from '../processes/ports.js';
@@ -10,7 +9,7 @@ import { inspectRedis } from '../stack/redis.js';
 import { health, partStatus, type Health } from '../stack/services.js';
 import type { Check } from './diagnose.js';
 import { clockCheck } from './hardware.js';
-import { sandboxSelfTest } from './sandbox.js';
+import { failedProbes, levelText, sandboxSelfTest } from './sandbox.js';
 
 async function portCheck(name: string, address: string, log: string): Promise<Check> {
   const [host = '', port = ''] = address.replace(/^ray:\/\//, '').split(':');
@@ -69,7 +68,8 @@ async function readModels(http: string, token: string | undefined): Promise<z.ou
 /** The failed probes say why the level is no better. */
 async function sandboxCheck(report: Health, http: string, token: string | undefined, config: Config): Promise<Check> {
   const descriptions = (await readModels(http, token)).flatMap(({ description }) => description ?? []);
-  const failed = descriptions.flatMap(({ sandboxProbes }) => sandboxProbes).filter(({ ok }) => ok === false);
+  const probes = descriptions.flatMap(({ sandboxProbes }) => sandboxProbes);
+  const failed = failedProbes(probes);
   const why = [...new Set(failed.map(({ name, reason }) => [name, reason].filter((part) => part != null).join(': ')))];
   const level = report.sandboxLevel ?? descriptions[0]?.sandboxLevel;
   if (level === undefined) return sandboxSelfTest(config);
@@ -77,7 +77,7 @@ async function sandboxCheck(report: Health, http: string, token: string | undefi
   return {
     name: 'sandbox',
     status: level === 'trusted' ? 'warn' : 'ok',
-    found: `${level}: ${LEVELS[level] ?? ''}`,
+    found: levelText(level, probes),
     fix: why.length > 0 ? `failed probes: ${why.join('; ')}` : trusted,
   };
 }

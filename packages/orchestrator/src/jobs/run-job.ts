@@ -5,7 +5,7 @@
  */
 import {
   error,
-  limitsOf,
+  timeoutMsOf,
   toPatchbayError,
   type ErrorCode,
   type JobState,
@@ -151,7 +151,7 @@ class Attempt {
       const { cancelRequested, document: text } = this.begun;
       if (cancelRequested !== undefined) this.stop.stop({ why: 'cancelled', reason: cancelRequested });
       checkLostConsumers(this.begun.lostConsumers);
-      const { timeoutMs } = limitsOf(JSON.parse(text));
+      const timeoutMs = timeoutMsOf(JSON.parse(text));
       this.expireLater();
       const patience = Math.max(this.parts.limits.placeTimeoutMs, timeoutMs);
       this.resume = await this.parts.events.checkpoints(this.lease.jobId, this.begun.attempt);

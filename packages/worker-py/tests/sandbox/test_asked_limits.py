@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from patchbay_worker.contract import parse_document
 from patchbay_worker.contract.schema import job_schema
 from patchbay_worker.sandbox.client import EditSource, ModuleSpec, SandboxJob
-from patchbay_worker.sandbox.limits import FIELDS, FILLED_IN, SandboxLimits, limits_of
+from patchbay_worker.sandbox.limits import FIELDS, SandboxLimits, limits_of
 from patchbay_worker.sandbox.pool import SandboxPool
 
-from .support import edit, refused, run
+from .support import FACTS, edit, refused, run
 
 FULL = dict.fromkeys(FIELDS, 1000)
 
@@ -25,8 +26,9 @@ def test_what_a_document_asks_for_is_what_it_gets() -> None:
         edit_calls=1000,
         save_ctx_tensors=1000,
         save_ctx_bytes=1000,
+        live_graphs=1000,
     )
-    assert limits_of({}, {}) == SandboxLimits(job_timeout_s=300)
+    assert limits_of({}, {}) == SandboxLimits()
 
 
 @pytest.mark.parametrize("key", FIELDS)
@@ -41,13 +43,22 @@ def test_more_than_the_operator_allows_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("key", FIELDS)
 def test_a_default_above_the_maximum_becomes_it(key: str) -> None:
-    found = getattr(limits_of(FILLED_IN, {key: 7}), FIELDS[key])
+    found = getattr(limits_of({}, {key: 7}), FIELDS[key])
     assert found == (0.007 if key.endswith("Ms") else 7)
+
+
+@pytest.mark.parametrize("key", FIELDS)
+def test_a_limit_that_is_asked_for_is_never_lowered_also_when_it_is_the_default(key: str) -> None:
+    default = getattr(SandboxLimits, FIELDS[key])
+    asked = {key: round(default * 1e3) if key.endswith("Ms") else default}
+    assert getattr(limits_of(asked, {}), FIELDS[key]) == default
+    refused("PB_LIMIT_EXCEEDED", lambda: limits_of(asked, {key: asked[key] - 1}))
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
     properties = job_schema()["properties"]["limits"]["properties"]
-    assert {key: value["default"] for key, value in properties.items() if "default" in value} == FILLED_IN
+    assert [key for key, value in properties.items() if "default" in value] == [], "else none could be seen as absent"
+    assert parse_document({"version": 1, "model": "m", "runs": [{"inputs": {"text": ["a"]}}]})["limits"] == {}
     assert set(FIELDS) == set(properties) - {"startTimeoutMs"}
 
 
@@ -96,6 +107,21 @@ def test_calls_are_counted(pool: SandboxPool) -> None:
         for _ in range(3):
             run(job)
         assert "limit of 3" in refused("PB_LIMIT_EXCEEDED", lambda: run(job)).message
+
+
+def test_graphs_are_counted_until_they_are_forgotten(pool: SandboxPool) -> None:
+    with begun(pool, SandboxLimits(live_graphs=2), "return inputs * 2") as job:
+
+        def differentiable(number: int) -> None:
+            job.edit(source=0, tensor=torch.ones(2), current_module=FACTS, graph=number)
+
+        for number in range(2):
+            differentiable(number)
+        assert "limit of 2" in refused("PB_LIMIT_EXCEEDED", lambda: differentiable(2)).message
+        run(job, torch.ones(2))  # one without a graph is none of them
+        job.release()
+        differentiable(3)
+        assert job.backward(source=0, gradient=torch.ones(2), graph=3, shape=(2,)).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(

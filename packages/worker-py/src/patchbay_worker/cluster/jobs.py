@@ -18,6 +18,7 @@ from patchbay_protocol import worker_pb2 as pb
 from patchbay_worker.cluster.gang import Gang
 from patchbay_worker.cluster.running_job import JobKey, RunningJob, Start
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.sandbox.limits import limits_of
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class GangJobs:
             return error("PB_JOB_CANCELLED", reason=attempt.cancelled)
         if attempt.timed_out:
             limits = json.loads(attempt.start.document).get("limits", {})
-            return error("PB_JOB_TIMEOUT", timeoutMs=limits.get("timeoutMs", "?"))
+            return error("PB_JOB_TIMEOUT", timeoutMs=round(limits_of(limits, {}).job_timeout_s * 1e3))
         return None
 
     def _expire_later(self, attempt: Attempt) -> asyncio.TimerHandle | None:

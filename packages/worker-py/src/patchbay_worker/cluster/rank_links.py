@@ -21,6 +21,9 @@ PING_S: Final = 1.0
 #: A rank that is importing torch holds the interpreter for seconds; one that is ready answers at once.
 MISSES_READY: Final = 3
 MISSES_LOADING: Final = 60
+HELLO_S: Final = 10.0
+MOST_STRANGERS: Final = 64
+"""Who has not said hello: one more, and the oldest has to go, since a rank says it at once."""
 
 
 class RankLink(asyncio.Protocol):
@@ -37,6 +40,7 @@ class RankLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._links.meet(self)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -57,6 +61,7 @@ class RankLink(asyncio.Protocol):
             self._links.on_frame(self.hello.rank, frame)
 
     def connection_lost(self, problem: Exception | None) -> None:
+        self._links.forget(self)
         if self.hello is not None:
             self._links.on_end(
                 self.hello.rank, "its process ended" if problem is None else f"its connection broke: {problem}"
@@ -67,6 +72,7 @@ class RankLink(asyncio.Protocol):
             self._transport.write(data)
 
     def close(self) -> None:
+        self._links.forget(self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -81,6 +87,7 @@ class RankLinks:
     on_frame: Callable[[int, Frame], None]
     on_end: Callable[[int, str], None]
     _links: dict[int, RankLink] = field(default_factory=dict)
+    _strangers: dict[RankLink, asyncio.TimerHandle] = field(default_factory=dict)
     _server: asyncio.Server | None = None
     _complete: asyncio.Event = field(default_factory=asyncio.Event)
     _heart: asyncio.Task[None] | None = None
@@ -90,6 +97,16 @@ class RankLinks:
         self._server = await asyncio.get_running_loop().create_server(lambda: RankLink(self), host, 0)
         self._heart = asyncio.create_task(self._beat())
         return int(self._server.sockets[0].getsockname()[1])
+
+    def meet(self, link: RankLink) -> None:
+        """Somebody has connected: for a moment, and one of few, until it says hello."""
+        if len(self._strangers) >= MOST_STRANGERS:
+            next(iter(self._strangers)).close()
+        self._strangers[link] = asyncio.get_running_loop().call_later(HELLO_S, link.close)
+
+    def forget(self, link: RankLink) -> None:
+        if (timer := self._strangers.pop(link, None)) is not None:
+            timer.cancel()
 
     def admit(self, link: RankLink, frame: Frame) -> Hello | None:
         """A rank process belongs to one epoch; anything else at the door is turned away."""
@@ -103,6 +120,7 @@ class RankLinks:
             log.warning("a control connection was refused")
             return None
         self._links[hello.rank] = link
+        self.forget(link)
         if len(self._links) == self.size:
             self._complete.set()
         return hello

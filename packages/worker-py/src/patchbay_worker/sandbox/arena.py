@@ -23,6 +23,7 @@ from patchbay_worker.sandbox.wire.message import TensorRecord, WireError
 F_ADD_SEALS: Final = 1033
 SEALS: Final = 0x1 | 0x2 | 0x4  # SEAL (no further seals), SHRINK, GROW
 ALIGN: Final = 64
+VIEWS: Final = 16
 
 
 class Arena:
@@ -33,6 +34,7 @@ class Arena:
         os.ftruncate(self.fd, size)
         fcntl.fcntl(self.fd, F_ADD_SEALS, SEALS)
         self._map = mmap.mmap(self.fd, size)
+        self._views: dict[TensorRecord, Tensor] = {}
 
     @staticmethod
     def size_for(tensor_bytes: int, minimum: int, maximum: int) -> int:
@@ -72,7 +74,7 @@ class Arena:
         if record.dtype is torch.bool:
             # Bytes other than 0 and 1 are undefined behaviour in a bool tensor; the job may have written them.
             return self._view(record._replace(dtype=torch.uint8)).ne(0)
-        return torch.empty(record.shape, dtype=record.dtype).copy_(self._view(record))
+        return self._view(record).clone()
 
     def take_into(self, record: TensorRecord, target: Tensor, at: int) -> None:
         """Copies a run of bytes to position `at` of a flat uint8 tensor."""
@@ -82,14 +84,21 @@ class Arena:
             target[at : at + record.nbytes].copy_(self._view(record))
 
     def _view(self, record: TensorRecord) -> Tensor:
-        flat = torch.frombuffer(self._map, dtype=record.dtype, count=prod(record.shape), offset=record.offset)
-        return flat.view(record.shape)
+        """Kept: calls are mostly of a few shapes, and to make a view costs more than to copy a small tensor."""
+        view = self._views.get(record)
+        if view is None:
+            flat = torch.frombuffer(self._map, dtype=record.dtype, count=prod(record.shape), offset=record.offset)
+            if len(self._views) >= VIEWS:
+                self._views.clear()
+            view = self._views[record] = flat.view(record.shape)
+        return view
 
     def close(self) -> None:
         """Forgets the memory; it goes when the last view and the job are gone."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+            self._views.clear()
 
 
 def _aligned(offset: int) -> int:

@@ -60,6 +60,7 @@ class SandboxJob:
         self.pid = process.pid
         self.edit_seconds = 0.0
         self.edit_calls = 0
+        self._live_graphs = 0
         self._process = process
         self._limits = limits
         self._channel = Channel(process, limits)
@@ -89,6 +90,8 @@ class SandboxJob:
             "log_bytes": self._limits.log_bytes,
             "seed": seed,
         }
+        if self._process.cgroup is not None:
+            self._process.cgroup.hold_memory(self._limits.memory_bytes + self._arena_bytes)
         self._channel.start(Arena(self._arena_bytes), SET_UP, limits, deadline)
         for spec in modules:
             module = {"name": spec.name, "kind": spec.kind, "options": spec.options, "trainable": spec.trainable}
@@ -121,11 +124,13 @@ class SandboxJob:
         """
         body: dict[str, Any] = {"source": source, "module": dict(current_module)}
         if graph is not None:
+            self._count_graph()
             body["graph"] = graph
         return self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s)
 
     def loss(self, *, source: int, logits: Tensor, graph: int, timeout_s: float | None = None) -> Tensor:
         """Runs loss function number `source` on the logits; a scalar of their dtype, to be differentiated."""
+        self._count_graph()
         return self._exchange(Kind.LOSS, source, logits, {"source": source, "graph": graph}, (), timeout_s)
 
     def backward(
@@ -137,6 +142,7 @@ class SandboxJob:
     def release(self) -> None:
         """Forgets the graphs of all calls."""
         self._channel.call(Kind.RELEASE, SET_UP, {}, Deadline(self._limits.init_timeout_s))
+        self._live_graphs = 0
 
     def begin_training(self, options: Mapping[str, Any]) -> None:
         """A new optimiser over the trainable parameters; `options` are torch's, with `kind`. After `restore` it goes on
@@ -147,6 +153,7 @@ class SandboxJob:
     def step(self) -> None:
         """One step of the optimiser; graphs are forgotten."""
         self._channel.call(Kind.STEP, TRAINING, {}, Deadline(self._limits.edit_timeout_s))
+        self._live_graphs = 0
 
     def checkpoint(self) -> dict[str, Tensor]:
         """All that the next training step depends on but `save_ctx`, by name."""
@@ -275,3 +282,10 @@ class SandboxJob:
         if self.edit_calls >= limit:
             raise error("PB_LIMIT_EXCEEDED", what="edits in one job", limit=limit, actual=self.edit_calls + 1)
         self.edit_calls += 1
+
+    def _count_graph(self) -> None:
+        limit = self._limits.live_graphs
+        if self._live_graphs >= limit:
+            what = "edits whose gradients are kept at one time"
+            raise error("PB_LIMIT_EXCEEDED", what=what, limit=limit, actual=self._live_graphs + 1)
+        self._live_graphs += 1

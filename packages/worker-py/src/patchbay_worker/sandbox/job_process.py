@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from patchbay_worker.sandbox.cgroup.folders import JobCgroup
 from patchbay_worker.sandbox.where import stack_in
 from patchbay_worker.sandbox.wire.control import ASK, STATUS
 
@@ -30,7 +31,7 @@ class Exit:
     """Such as `SIGSEGV`; None after an exit."""
     code: int
     out_of_memory: bool
-    """The kernel killed some process for memory while this one ran, and this one was killed."""
+    """It was killed, and the kernel has killed for memory: in its cgroup, or, without one, anywhere."""
     cpu_s: float = 0.0
 
     def __str__(self) -> str:
@@ -42,6 +43,7 @@ class JobProcess:
 
     def __init__(self, pid: int, pidfd: int, sock: socket.socket, log_fd: int, status_fd: int) -> None:
         self.pid = pid
+        self.cgroup: JobCgroup | None = None
         self.sock = sock
         self.log_fd = log_fd
         self._pidfd = pidfd
@@ -78,8 +80,11 @@ class JobProcess:
         if not os.WIFSIGNALED(status):
             return Exit(None, os.waitstatus_to_exitcode(status), False, cpu_us / 1e6)
         number = os.WTERMSIG(status)
-        killed = number == signal.SIGKILL and _oom_kills() > self._oom_kills
+        killed = number == signal.SIGKILL and self._ran_out()
         return Exit(_signal_name(number), -number, killed, cpu_us / 1e6)
+
+    def _ran_out(self) -> bool:
+        return _oom_kills() > self._oom_kills if self.cgroup is None else self.cgroup.ran_out()
 
     def drain_log(self, limit: int) -> None:
         """Reads what the job has printed; a job that prints without end finds its pipe closed."""
@@ -121,6 +126,8 @@ class JobProcess:
             if self._closed:
                 return
             self._closed = True
+            if self.cgroup is not None:
+                self.cgroup.retire()
             self.sock.close()
             for fd in (self._pidfd, self._status_fd, self.log_fd):
                 if fd >= 0:

@@ -17,7 +17,7 @@ class SandboxLimits:
     """Wall time of one edit."""
     init_timeout_s: float = 20.0
     """Wall time of building all modules and reading all sources."""
-    job_timeout_s: float = 300.0
+    job_timeout_s: float = 60.0
     """Wall time of all calls together; also the CPU time that the process may use."""
     memory_bytes: int = 2 << 30
     """Address space and data beyond what the process has when the job starts."""
@@ -31,6 +31,8 @@ class SandboxLimits:
     """Text of one source."""
     edit_calls: int = 20_000
     """Edits in one job."""
+    live_graphs: int = 256
+    """Calls whose graphs the process keeps at one time."""
     save_ctx_tensors: int = 256
     save_ctx_bytes: int = 1 << 30
     """Bytes of all tensors that `collect` returns."""
@@ -45,25 +47,24 @@ FIELDS: Final[dict[str, str]] = {
     "editTimeoutMs": "edit_timeout_s",
     "editMemoryBytes": "memory_bytes",
     "editCalls": "edit_calls",
+    "liveGraphs": "live_graphs",
     "logBytes": "log_bytes",
     "saveCtxBytes": "save_ctx_bytes",
     "saveCtxTensors": "save_ctx_tensors",
 }
 """Key of a document's `limits` -> field."""
-FILLED_IN: Final = {"timeoutMs": 60_000, "editTimeoutMs": 10_000, "editMemoryBytes": 2 << 30}
-"""What the contract writes where a document says nothing; a test holds it to the schema."""
 
 
 def limits_of(wanted: Mapping[str, int], maxima: Mapping[str, int]) -> SandboxLimits:
-    """What a document asks for, within what the operator allows; defaults that are above it become it.
+    """What a document asks for, within what the operator allows; a default that is above it becomes it.
 
     Raises PB_LIMIT_EXCEEDED for a document that asks for more.
     """
     given: dict[str, float] = {}
     for key, field in FIELDS.items():
         value, most = wanted.get(key), maxima.get(key)
-        if value is None or value == FILLED_IN.get(key):
-            default = value if value is not None else _in_document(getattr(SandboxLimits, field), key)
+        if value is None:
+            default = _in_document(getattr(SandboxLimits, field), key)
             value = default if most is None else min(default, most)
         elif most is not None and value > most:
             hint = f"The operator of this deployment allows {most} at most."

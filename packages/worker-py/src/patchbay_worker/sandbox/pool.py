@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.sandbox.cgroup.folders import WorkerCgroup
 from patchbay_worker.sandbox.client import SandboxJob
 from patchbay_worker.sandbox.job_process import JobProcess
-from patchbay_worker.sandbox.level.choose import Choice, choose
+from patchbay_worker.sandbox.level.choose import Choice, cgroup_of, choose
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.linux import keep_large_blocks
 from patchbay_worker.sandbox.lockdown.plan import LayerFailed, Level
@@ -27,6 +28,7 @@ from patchbay_worker.sandbox.zygote_process import START_S, ZygoteProcess
 FIRST_RETRY_S: Final = 0.5
 LAST_RETRY_S: Final = 30.0
 JOIN_S: Final = 30.0
+SWEEP_S: Final = 0.05
 
 
 class SandboxPool:
@@ -37,6 +39,8 @@ class SandboxPool:
         self._settings = settings or SandboxSettings.from_environment()
         self._choice = Choice("trusted", [{"name": "self-test", "ok": False, "reason": "it has not ended yet"}])
         self._chosen = False
+        self._cgroup: WorkerCgroup | None = None
+        self._cgroup_probe: list[dict[str, Any]] = []
         self._idle: deque[JobProcess] = deque()
         self._changed = threading.Condition()
         self._failure: PatchbayError | None = None
@@ -53,7 +57,7 @@ class SandboxPool:
     @property
     def probes(self) -> list[dict[str, Any]]:
         """What the self-test has tried; those that failed say why the level is no better."""
-        return self._choice.probes
+        return [*self._choice.probes, *self._cgroup_probe]
 
     @property
     def maxima(self) -> Mapping[str, int]:
@@ -121,6 +125,15 @@ class SandboxPool:
                 os.eventfd_write(self._wake, 1)
 
     def _run(self) -> None:
+        self._cgroup, told = cgroup_of(self._settings)
+        self._cgroup_probe = [told]
+        try:
+            self._keep_going()
+        finally:
+            if self._cgroup is not None:
+                self._cgroup.close()
+
+    def _keep_going(self) -> None:
         """One zygote after another; with growing pauses and a reported reason while they give no process at all."""
         pause = FIRST_RETRY_S
         while not self._closing:
@@ -146,13 +159,13 @@ class SandboxPool:
     def _next_zygote(self) -> ZygoteProcess | None:
         """One that is ready. The first decides the level, which later ones must reach; None when edits are refused."""
         if not self._chosen and self._settings.plan is None:
-            self._choice = choose(self._settings)
+            self._choice = choose(self._settings, self._cgroup)
             self._chosen = True
             if self._choice.refusal is not None:
                 self._report(self._choice.refusal)
             return self._choice.zygote
         plan = self._settings.plan or self._choice.plan
-        zygote = ZygoteProcess(plan)
+        zygote = ZygoteProcess(plan, self._cgroup)
         try:
             zygote.wait_ready()
         except LayerFailed as problem:
@@ -177,7 +190,8 @@ class SandboxPool:
                     self._idle.append(process)
                     self._failure = None
                     self._changed.notify_all()
-            ready = {fd for fd, _ in poll.poll()}
+            swept = self._cgroup is None or self._cgroup.sweep()
+            ready = {fd for fd, _ in poll.poll(None if swept else SWEEP_S * 1000)}
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             if zygote.fileno() in ready:

@@ -14,6 +14,7 @@ from patchbay_worker.sandbox.lockdown.plan import LEVELS, Level, Plan
 
 MINIMUM: Final = "PATCHBAY_SANDBOX_MINIMUM"
 LEVEL: Final = "PATCHBAY_SANDBOX_LEVEL"
+CGROUP: Final = "PATCHBAY_SANDBOX_CGROUP"
 MAXIMUM: Final = "PATCHBAY_SANDBOX_MAX_"
 """With the name of a limit: `PATCHBAY_SANDBOX_MAX_EDIT_MEMORY_BYTES` is the most that `editMemoryBytes` may be."""
 
@@ -26,6 +27,8 @@ class SandboxSettings:
     """This level and no other, instead of the best that the machine reaches."""
     maxima: Mapping[str, int] = field(default_factory=dict)
     """Key of a document's `limits` -> the most that it may ask for."""
+    cgroup: str = ""
+    """Folder of a cgroup (version 2) below which jobs get theirs; `off`, or "" for what the worker finds."""
     plan: Plan | None = None
     """For tests: exactly this plan, without a self-test."""
 
@@ -33,7 +36,8 @@ class SandboxSettings:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> SandboxSettings:
         level = _level(environment, LEVEL)
         maxima = {key: most for key in FIELDS if (most := _maximum(environment, key)) is not None}
-        return cls(minimum=_level(environment, MINIMUM) or "confined", level=level, maxima=maxima)
+        minimum = _level(environment, MINIMUM) or "confined"
+        return cls(minimum=minimum, level=level, maxima=maxima, cgroup=environment.get(CGROUP, ""))
 
     @property
     def candidates(self) -> tuple[Level, ...]:

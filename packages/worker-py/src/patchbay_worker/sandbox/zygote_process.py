@@ -19,6 +19,7 @@ import torch
 
 import patchbay_worker
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.sandbox.cgroup.folders import WorkerCgroup
 from patchbay_worker.sandbox.job_process import JobProcess
 from patchbay_worker.sandbox.linux import MALLOC_ENV
 from patchbay_worker.sandbox.lockdown.namespaces import write_full_map
@@ -51,7 +52,9 @@ ENVIRONMENT: Final = {
 class ZygoteProcess:
     """Make and use it on one thread that lives as long as it should: the zygote dies with that thread."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, cgroup: WorkerCgroup | None = None) -> None:
+        self._plan = plan
+        self._cgroup = cgroup
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = os.memfd_create("patchbay-zygote-stderr")
         try:
@@ -123,8 +126,22 @@ class ZygoteProcess:
             job.drain_log(4096)
             job.close()
             raise self._failure(f"a job process did not come up: {job.log_text()[-500:]}")
+        try:
+            self._enclose(job)
+        except OSError as problem:
+            job.close()
+            raise self._failure(f"a job process could not be moved into its cgroup: {problem}") from problem
         self.forks += 1
         return job
+
+    def _enclose(self, job: JobProcess) -> None:
+        """Gives a job its cgroup, before it hears a word of a user."""
+        if self._cgroup is None:
+            return
+        pid = job.pid
+        if self._plan.has("namespaces"):  # its init stays outside, to tell how it ended
+            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
+        job.cgroup = self._cgroup.job(pid)
 
     def _receive(self, timeout_s: float, size: int) -> tuple[bytes, list[int]]:
         if not _wait(self._control, timeout_s):

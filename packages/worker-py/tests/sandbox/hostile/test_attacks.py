@@ -75,6 +75,50 @@ STOPPED = {
     "pass a descriptor": "save_ctx.said = socket.socket(fileno=3).sendmsg([b'x'])",
     "20 GB of bytes": "save_ctx.said = len(bytearray(20 << 30))",
     "20 GB of a tensor": "save_ctx.said = torch.empty(20 << 30, dtype=torch.uint8).numel()",
+    "a handle without reading": 'save_ctx.said = os.open("CANARY", os.O_PATH)',
+    "its own memory by name": 'save_ctx.said = open("/proc/self/mem", "rb").read(1)',
+    "its own maps": 'save_ctx.said = open("/proc/self/maps").read(9)',
+    "files of a process": 'save_ctx.said = os.listdir("/proc/WORKER/fd")',
+    "the folder of a process": 'save_ctx.said = os.readlink("/proc/WORKER/cwd")',
+    "namespaces of a process": 'save_ctx.said = os.open("/proc/WORKER/ns/net", os.O_RDONLY)',
+    "CPU time of a process": "import time\nsave_ctx.said = time.clock_gettime(~WORKER << 3 | 2)",
+    "a setting of the kernel": 'save_ctx.said = open("/proc/sys/kernel/core_pattern").read()',
+    "the kernel's memory": 'save_ctx.said = open("/dev/mem", "rb").read(1)',
+    "the terminal": 'save_ctx.said = os.open("/dev/tty", os.O_RDONLY)',
+    "a cgroup": 'save_ctx.said = os.listdir("/sys/fs/cgroup")',
+    "the engine of containers": 'save_ctx.said = socket.socket(socket.AF_UNIX).connect("/var/run/docker.sock")',
+    "a module of the worker's": "import sys\nsys.path.insert(0, 'FOLDER')\nimport of_the_worker\nsave_ctx.said = 1",
+    "a library by ctypes": 'save_ctx.said = str(ctypes.CDLL("CANARY"))',
+    "an extension that it compiles": "from torch.utils import cpp_extension\n"
+    "save_ctx.said = str(cpp_extension.load_inline('x', 'int f() { return 1; }'))",
+    "a map by numpy": 'save_ctx.said = np.memmap("CANARY").tolist()',
+    "a storage of a file": 'save_ctx.said = torch.UntypedStorage.from_file("CANARY", False, 6).tolist()',
+    "a tensor to a file": 'save_ctx.said = torch.save(inputs, "/tmp/x.pt")',
+    "a data base": "import sqlite3\nsave_ctx.said = sqlite3.connect('/tmp/x').execute('create table t(a)')",
+    "a link": 'save_ctx.said = os.symlink("CANARY", "/tmp/x")',
+    "a second name": 'save_ctx.said = os.link(torch.__file__, "/tmp/x")',
+    "a pipe with a name": 'save_ctx.said = os.mkfifo("/tmp/x")',
+    "another name for its packages": 'save_ctx.said = os.rename(torch.__file__, "/tmp/x")',
+    "an end of its packages": "save_ctx.said = os.unlink(torch.__file__)",
+    "rights of its packages": "save_ctx.said = os.chmod(torch.__file__, 0o777)",
+    "times of its packages": "save_ctx.said = os.utime(torch.__file__)",
+    "attributes": "save_ctx.said = os.listxattr(torch.__file__)",
+    "a lock": "import fcntl\nsave_ctx.said = fcntl.flock(os.open(torch.__file__, os.O_RDONLY), fcntl.LOCK_EX)",
+    "what new files may": "save_ctx.said = os.umask(0)",
+    "the owner of its socket": "import fcntl\nsave_ctx.said = fcntl.fcntl(3, fcntl.F_SETOWN, WORKER)",
+    "a longer pipe": "import fcntl\nsave_ctx.said = fcntl.fcntl(1, 1031, 1 << 20)",
+    "words for the terminal": "import fcntl\nsave_ctx.said = fcntl.ioctl(1, 0x5412, b'x')",
+    "bytes from file to file": "save_ctx.said = os.sendfile(1, 0, 0, 1)",
+    "bytes between pipes": "save_ctx.said = os.splice(0, 1, 1)",
+    "a timer": "import signal\nsave_ctx.said = signal.setitimer(signal.ITIMER_REAL, 100)",
+    "a counter of events": "save_ctx.said = os.eventfd(0)",
+    "a set of descriptors": "import select\nsave_ctx.said = select.epoll().fileno()",
+    "a core of its own": "save_ctx.said = os.sched_setaffinity(0, {0})",
+    "real time": "save_ctx.said = os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))",
+    "groups": "save_ctx.said = os.setgroups([0])",
+    "a session": "save_ctx.said = os.setsid()",
+    "a gang of torch": "from datetime import timedelta\nsave_ctx.said = torch.distributed.TCPStore("
+    '"127.0.0.1", PORT, 2, False, timeout=timedelta(seconds=1))',
     "deep recursion": "def f(): return f()\nsave_ctx.said = f()",
 }
 HIDDEN = 'save_ctx.said = os.stat("CANARY").st_size'
@@ -87,6 +131,10 @@ BLOCKED = {
     "bpf": "ctypes.CDLL(None).syscall(321, 0, 0, 0)",
     "io_uring": "ctypes.CDLL(None).syscall(425, 8, 0)",
     "reboot": "ctypes.CDLL(None).syscall(169, 0, 0, 0, 0)",
+    "a key": "ctypes.CDLL(None).syscall(248, b'user', b'x', b'y', 1, -3)",
+    "userfaultfd": "ctypes.CDLL(None).syscall(323, 0)",
+    "counters of the machine": "ctypes.CDLL(None).syscall(298, 0, 0, -1, -1, 0)",
+    "another name of the machine": "import socket; socket.sethostname('x')",
 }
 
 
@@ -96,6 +144,7 @@ class Targets:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "canary"
         self.file.write_text("canary")
+        (folder / "of_the_worker.py").touch()
         folder.chmod(0o755)
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.unix = socket.socket(socket.AF_UNIX)
@@ -105,7 +154,7 @@ class Targets:
         self.process = subprocess.Popen(["sleep", "600"])
 
     def fill(self, body: str) -> str:
-        names = {"CANARY": self.file, "PORT": self.tcp.getsockname()[1], "NAME": self.name}
+        names = {"CANARY": self.file, "FOLDER": self.file.parent, "PORT": self.tcp.getsockname()[1], "NAME": self.name}
         names |= {"WORKER": self.process.pid, "CWD": Path.cwd()}
         for name, value in names.items():
             body = body.replace(name, str(value))
@@ -141,7 +190,7 @@ def test_attacks_are_stopped(pool_of: PoolOf, targets: Targets, level: Level) ->
 
 
 def _is_error(name: str) -> bool:
-    return name.endswith("Error") or name in ("PermissionError", "gaierror")
+    return name.lower().endswith("error")
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -173,6 +222,22 @@ HARMLESS = {
     "environment of a process",
     "TCP to the worker",
     "UDP",
+    "a handle without reading",
+    "its own maps",
+    "files of a process",
+    "the folder of a process",
+    "CPU time of a process",
+    "a setting of the kernel",
+    "a module of the worker's",
+    "a map by numpy",
+    "a storage of a file",
+    "attributes",
+    "a lock",
+    "what new files may",
+    "a timer",
+    "a counter of events",
+    "a set of descriptors",
+    "a core of its own",
     "an abstract socket",
     "a socket pair",
     "netlink",

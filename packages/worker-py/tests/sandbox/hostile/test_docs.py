@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from patchbay_worker.sandbox.limits import FIELDS
+from patchbay_worker.sandbox.limits import FIELDS, SandboxLimits
 from patchbay_worker.sandbox.settings import SandboxSettings
 
 from . import test_attacks, test_ends, test_forged, test_layers, test_objects, test_syscalls
@@ -19,6 +19,11 @@ CASES: dict[str, list[str]] = {
     "writing": ["write to /tmp", "write to its packages", "root: read-only", "limits: files"],
     "other processes": ["memory of a process", "signal the worker", "ptrace", "namespaces: signals"],
     "new processes, programs": ["fork", "exec", "a process pool", "clone"],
+    "clocks of other processes, handles on files (`O_PATH`), locks with priorities": [
+        "CPU time of a process",
+        "a handle without reading",
+        "futex",
+    ],
     "many threads": ["limits: threads", "test_threads_are_few_at_every_level"],
     "the environment": ["environment of a process"],
     "memory": ["20 GB of bytes", "memory in common"],
@@ -53,10 +58,21 @@ def test_every_row_has_cases_and_every_case_is_there() -> None:
     assert [name for names in CASES.values() for name in names if name not in KNOWN] == []
 
 
-def test_every_limit_is_listed_with_the_names_that_work() -> None:
-    listed = {row[0].strip("`"): row[2] for row in rows("Limits of a job")}
+def shown(default: float, key: str) -> str:
+    """As the documentation writes it."""
+    if key.endswith("Ms"):
+        return f"{default:g} s"
+    if key.endswith("Bytes"):
+        unit, size = next((u, s) for u, s in (("GiB", 2**30), ("KiB", 2**10)) if default >= s)
+        return f"{default // size} {unit}"
+    return f"{default:,}".replace(",", " ")
+
+
+def test_every_limit_is_listed_with_its_default_and_the_names_that_work() -> None:
+    listed = {row[0].strip("`"): row[1:3] for row in rows("Limits of a job")}
     assert list(listed) == list(FIELDS)
-    for key, names in listed.items():
+    for key, (default, names) in listed.items():
+        assert default == shown(getattr(SandboxLimits, FIELDS[key]), key)
         variable = re.search(r"PATCHBAY_\w+", names)
         assert variable is not None
         assert SandboxSettings.from_environment({variable[0]: "5"}).maxima == {key: 5}

@@ -64,6 +64,22 @@ RETURNED = {
     "no storage": "inputs.untyped_storage().resize_(0)\nreturn inputs",
     "a view past the end": "return torch.as_strided(inputs, (1, 3, 4), (9999, 9999, 9999))",
     "a nested tensor": "return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])",
+    "a million of them": "return [inputs] * 1_000_000",
+    "a tree": "return {'a': (inputs, [inputs])}",
+    "its own function": "return edit",
+    "a sparse tensor": "return inputs.to_sparse()",
+    "a compressed tensor": "return inputs[0].to_sparse_csr()",
+    "a quantised tensor": "return torch.quantize_per_tensor(inputs, 0.1, 0, torch.qint8)",
+    "a tensor of a library": "return inputs.to_mkldnn()",
+    "a tensor without numbers": "return inputs.to('meta')",
+    "one that left its vmap": "kept = []\ntorch.vmap(lambda x: kept.append(x) or x)(inputs)\nreturn kept[0]",
+    "one that left its grad": "kept = []\n"
+    "torch.func.grad(lambda x: kept.append(x) or x.sum())(inputs)\nreturn kept[0][0]",
+    "memory that is not there": "return torch.frombuffer((ctypes.c_char * 48).from_address(4096), dtype=torch.float32)"
+    ".view(1, 3, 4)",
+    "memory that has gone": "class A(ctypes.Structure): pass\nm = mmap.mmap(-1, 4096)\n"
+    "t = torch.frombuffer(m, dtype=torch.float32, count=12).view(1, 3, 4)\n"
+    "ctypes.CDLL(None).munmap(ctypes.c_void_p(t.data_ptr()), ctypes.c_size_t(4096))\nreturn t",
     "a function tensor": "from torch._subclasses.fake_tensor import FakeTensorMode\n"
     "with FakeTensorMode(): return torch.empty(1, 3, 4)",
 }
@@ -75,7 +91,7 @@ def test_a_tensor_that_is_none_is_refused_by_type(pool_of: PoolOf) -> None:
     got = {}
     with Watch(pool):
         for name, body in RETURNED.items():
-            with start(pool, body) as job:
+            with start(pool, f"import ctypes, mmap\n{body}") as job:
                 try:
                     got[name] = str(tuple(run(job).shape))
                 except PatchbayError as problem:
@@ -104,6 +120,39 @@ KEPT = {
     "large text": ("save_ctx.x = 'x' * 50_000_000", None),
     "more elements than memory": ("save_ctx.x = torch.zeros(1).expand(1 << 40)", None),
     "its own classes": ("save_ctx.__class__ = dict", "PB_EDIT_FAILED"),
+    "huge numbers": ("save_ctx.x = [10 ** 5_000, -(10 ** 100_000), 1 << 40_000]", None),
+    "halves of letters": ("save_ctx.x = {'\\ud800': '\\udfff'}\nsave_ctx['\\ud800'] = torch.ones(1)", None),
+    "names that are commands": ("for n in ('\\x1b[2J\\r\\n', '../../x', '', '\\0'): save_ctx[n] = torch.ones(1)", None),
+    "a key that never ends": (
+        "class K:\n    def __str__(self):\n        while True: pass\nsave_ctx.x = {K(): 1}",
+        "PB_EDIT_TIMEOUT",
+    ),
+    "a number that never ends": (
+        "class F(float):\n    def __float__(self):\n        while True: pass\nsave_ctx.x = F(1)",
+        "PB_EDIT_TIMEOUT",
+    ),
+    "a text with another text": ("class S(str):\n    def __str__(self): return 7\nsave_ctx.x = S('x')", None),
+    "arrays without numbers": (
+        "save_ctx.x = [np.array([object()]), np.zeros(2, 'u4,f8'), "
+        "np.array(['a']), np.longdouble(1), np.ones(4)[::-1]]",
+        None,
+    ),
+    "tensors of one memory": ("x = torch.zeros(1 << 16)\nsave_ctx.x = [x] * 300", None),
+    "a tensor that hides its size": (
+        "class T(torch.Tensor):\n    def numel(self): return 0\n    shape = property(lambda s: [1 << 40])\n"
+        "save_ctx.x = torch.zeros(4).as_subclass(T)",
+        "PB_EDIT_CRASHED",
+    ),
+    "a tensor that never ends": (
+        "class T(torch.Tensor):\n    @classmethod\n    def __torch_function__(cls, *a, **k):\n"
+        "        while True: pass\nsave_ctx.x = torch.zeros(4).as_subclass(T)",
+        "PB_EDIT_TIMEOUT",
+    ),
+    "tensors of every layout": (
+        "save_ctx.x = [inputs.to_sparse(), torch.nested.nested_tensor([inputs[0], inputs[0, :1]]), inputs.to('meta'), "
+        "torch.quantize_per_tensor(inputs, 0.1, 0, torch.qint8), inputs.to_mkldnn(), inputs.to(torch.complex128)]",
+        None,
+    ),
 }
 
 

@@ -28,6 +28,7 @@ epoll_create1 shmget shmat msgget semget mq_open setuid setgid setresuid setgrou
 landlock_create_ruleset mkdirat unlinkat renameat2 linkat symlinkat chmod fchmodat chown utimensat truncate mknodat
 sched_setaffinity sched_setscheduler setpriority mlock mlockall mincore remap_file_pages move_pages migrate_pages
 mbind tkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open sendfile splice tee copy_file_range getpriority ioprio_set
+alarm setitimer get_robust_list futex_waitv flock io_setup io_submit set_mempolicy signalfd
 setsid setpgid chdir fchdir umask setxattr getxattr sync syncfs pkey_alloc arch_prctl waitid wait4
 """
 UNNAMED = UNNAMED_TEXT.split()
@@ -36,6 +37,10 @@ CHECKED: dict[str, list[Any]] = {
     "clone": [17, 0, 0, 0, 0, 0],  # a process
     "open": [0, os.O_CREAT | os.O_WRONLY, 0o600, 0, 0, 0],
     "openat": [-100, 0, os.O_RDWR, 0, 0, 0],
+    "futex": [0, 6, 0, 0, 0, 0],  # FUTEX_LOCK_PI
+    "clock_gettime": [-6, 0, 0, 0, 0, 0],  # the CPU time of another process
+    "clock_nanosleep": [-6, 0, 0, 0, 0, 0],
+    "clock_getres": [-6, 0, 0, 0, 0, 0],
     "kill": [0, 0, 0, 0, 0, 0],  # its process group
     "tgkill": [4194303, 4194303, 0, 0, 0, 0],
     "fcntl": [1, fcntl.F_SETOWN, 0, 0, 0, 0],

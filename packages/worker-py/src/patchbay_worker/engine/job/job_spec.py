@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from patchbay_worker.hooks.groups import ALL, HookSelection
 from patchbay_worker.hooks.spec import HookType, Span, Where
+from patchbay_worker.sandbox.limits import limits_of
 
 Json = Mapping[str, Any]
 
@@ -118,7 +119,7 @@ def read_job(document: Json) -> JobRequest:
     limits = document["limits"]
     return JobRequest(
         seed=document["seed"],
-        timeout_s=limits["timeoutMs"] / 1e3,
+        timeout_s=limits_of(limits, {}).job_timeout_s,
         limits=limits,
         modules=tuple(_module(name, value) for name, value in document["modules"].items()),
         hooks=tuple(_hook(index, value) for index, value in enumerate(document["hooks"])),

@@ -7,7 +7,6 @@ Not here: what an edit is (sandbox/), when it runs (hooks/).
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
 import socket
@@ -18,9 +17,10 @@ from typing import Any, Final
 import safetensors.torch
 from torch import Tensor
 
+from patchbay_worker.engine.pipeline.door import Door
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import PatchbayError, error
-from patchbay_worker.frames import BrokenFrame, Frame, FrameSocket
+from patchbay_worker.frames import Frame, FrameSocket
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.sandbox.client import SandboxJob
 
@@ -66,7 +66,6 @@ class _Service:
         self.editor: Editor | None = None
         self._token = secrets.token_urlsafe(24)
         self._listener = socket.create_server((host, 0))
-        self._listener.settimeout(CONNECT_S)
         self._connections: list[socket.socket] = []
 
     def meeting(self) -> bytes:
@@ -74,26 +73,10 @@ class _Service:
         return json.dumps({"host": host, "port": port, "token": self._token}).encode()
 
     def accept(self, count: int) -> None:
-        while len(self._connections) < count:
-            connection, _ = self._listener.accept()
-            connection.settimeout(CONNECT_S)
-            link = FrameSocket(connection)
-            if not self._is_ours(link):
-                connection.close()
-                continue
-            connection.settimeout(None)
-            self._connections.append(connection)
-            threading.Thread(target=self._serve, args=(link,), name="edit-service", daemon=True).start()
+        self._connections = Door(self._listener, self._token.encode()).admit(count, CONNECT_S)
+        for each in self._connections:
+            threading.Thread(target=self._serve, args=(FrameSocket(each),), name="edit-service", daemon=True).start()
         self._listener.close()
-
-    def _is_ours(self, link: FrameSocket) -> bool:
-        try:
-            hello = link.receive()
-        except (OSError, BrokenFrame):
-            return False
-        # As bytes: compare_digest raises for a text that is not ASCII, and a stranger's may be.
-        given = str(hello.fields.get("token")).encode(errors="replace") if hello is not None else b""
-        return hmac.compare_digest(given, self._token.encode())
 
     def _serve(self, link: FrameSocket) -> None:
         try:
@@ -132,9 +115,9 @@ class RemoteSandbox:
 
     def __init__(self, host: str, port: int, token: str) -> None:
         self._socket = socket.create_connection((host, port), timeout=CONNECT_S)
+        self._socket.sendall(token.encode())
         self._socket.settimeout(None)
         self._link = FrameSocket(self._socket)
-        self._link.send(Frame("hello", {"token": token}))
 
     def edit(
         self,

@@ -27,6 +27,10 @@ EXACT: Final = 2**53 - 1
 """The largest integer that every reader of JSON takes as it is; larger ones go as text, not rounded."""
 
 
+class TooMany(Exception):
+    """Not a fault: what is kept has more values than a result may have."""
+
+
 class Exporter:
     """Walks values once; afterwards `tensors` holds what the JSON refers to."""
 
@@ -39,7 +43,7 @@ class Exporter:
         self._items_left = MAX_ITEMS
 
     def save_ctx(self, context: SaveContext) -> dict[str, Any]:
-        return {_text(key): self._value(_text(key), value, 0) for key, value in list(context.items())}
+        return {_text(key): self._whole(_text(key), value) for key, value in list(context.items())}
 
     def modules(self, modules: nn.ModuleDict) -> None:
         for name, tensor in modules.state_dict().items():
@@ -49,10 +53,21 @@ class Exporter:
         for name, tensor in tensors.items():
             self._tensor("checkpoint", name, tensor)
 
+    def _whole(self, name: str, value: Any) -> Any:
+        """One entry of `save_ctx`; all of it is left out when it is too much to walk through."""
+        before = len(self.tensors)
+        try:
+            return self._value(name, value, 0)
+        except TooMany:
+            del self.tensors[before:]
+            return self._missing(name, f"more than {MAX_ITEMS} values")
+
     def _value(self, name: str, value: Any, depth: int) -> Any:
         self._items_left -= 1
-        if depth > MAX_DEPTH or self._items_left < 0:
-            return self._missing(name, "nested too deep" if depth > MAX_DEPTH else "too many values")
+        if self._items_left < 0:
+            raise TooMany
+        if depth > MAX_DEPTH:
+            return self._missing(name, "nested too deep")
         if value is None or isinstance(value, bool | int | str):
             # Subclasses (an enum, a str with surprises) become the plain value.
             return value if value is None or isinstance(value, bool) else _plain(value)
@@ -95,6 +110,8 @@ class Exporter:
             return "its name has characters that a result file does not take"
         if (section, name) in self._names:
             return "another tensor has this name"
+        if tensor.is_nested:
+            return "a nested tensor has no form in a result"
         if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
             return f"a tensor on {tensor.device.type} with layout {tensor.layout} has no form in a result"
         if tensor.dtype not in CODE or tensor.dim() > MAX_DIMS:

@@ -2,12 +2,16 @@
 
 import json
 
-from patchbay_worker.sandbox.level.choose import choose
+from patchbay_worker.sandbox.level.choose import cgroup_of, choose
 from patchbay_worker.sandbox.settings import SandboxSettings
 
 if __name__ == "__main__":
-    choice = choose(SandboxSettings.from_environment())
+    settings = SandboxSettings.from_environment()
+    cgroup, told = cgroup_of(settings)
+    choice = choose(settings, cgroup)
     if choice.zygote is not None:
         choice.zygote.close()
+    if cgroup is not None:
+        cgroup.close()
     refusal = choice.refusal.to_json() if choice.refusal is not None else None
-    print(json.dumps({"level": choice.level, "probes": choice.probes, "refusal": refusal}))
+    print(json.dumps({"level": choice.level, "probes": [*choice.probes, told], "refusal": refusal}))

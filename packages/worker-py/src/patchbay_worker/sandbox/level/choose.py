@@ -6,14 +6,19 @@ Not here: keeping jobs ready (pool.py), the attacks (attacks.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from patchbay_worker.errors import PatchbayError, error
-from patchbay_worker.sandbox.level.fixes import OTHER, fix_for
+from patchbay_worker.sandbox.cgroup.folders import WorkerCgroup
+from patchbay_worker.sandbox.cgroup.place import NoCgroup
+from patchbay_worker.sandbox.level.fixes import NO_CGROUP, OTHER, fix_for
 from patchbay_worker.sandbox.level.probes import Probe, self_test
 from patchbay_worker.sandbox.lockdown.plan import LayerFailed, Level, Plan, at_least
 from patchbay_worker.sandbox.settings import SandboxSettings
 from patchbay_worker.sandbox.zygote_process import ZygoteProcess
+
+CGROUP: Final = "cgroup"
+"""Name of the probe that the CLI words by itself."""
 
 
 @dataclass
@@ -30,11 +35,11 @@ class Choice:
         return Plan(self.level)
 
 
-def choose(settings: SandboxSettings) -> Choice:
+def choose(settings: SandboxSettings, cgroup: WorkerCgroup | None = None) -> Choice:
     """Raises PB_SANDBOX_FAILED when no zygote starts at all, whatever the level."""
     failed: list[Probe] = []
     for level in settings.candidates:
-        zygote = ZygoteProcess(Plan(level))
+        zygote = ZygoteProcess(Plan(level), cgroup)
         try:
             probes = _try(zygote, level)
         except BaseException:
@@ -49,6 +54,14 @@ def choose(settings: SandboxSettings) -> Choice:
             zygote.close()
             return _refused(level, settings, failed)
     return _refused("trusted", settings, failed)
+
+
+def cgroup_of(settings: SandboxSettings) -> tuple[WorkerCgroup | None, dict[str, Any]]:
+    """Where jobs get a cgroup each, and the probe that tells of it; no level asks for one."""
+    try:
+        return WorkerCgroup(settings.cgroup), Probe(CGROUP, True).to_json()
+    except NoCgroup as problem:
+        return None, Probe(CGROUP, False, str(problem), fix=NO_CGROUP).to_json()
 
 
 def _try(zygote: ZygoteProcess, level: Level) -> list[Probe]:

@@ -24,6 +24,7 @@ NONE_ALLOWED: Final = "User namespaces are switched off: sysctl user.max_user_na
 DEBIAN_OLD: Final = "User namespaces are for root alone here: sysctl kernel.unprivileged_userns_clone=1."
 LANDLOCK: Final = "Add landlock to the kernel's list of security modules (boot option lsm=landlock,...), Linux >= 5.13."
 SECCOMP: Final = "apt-get install -y libseccomp2"
+NO_CGROUP: Final = "docs/security.md says how a worker is given one, under Memory."
 OTHER: Final = "docs/security.md lists what each level needs."
 
 

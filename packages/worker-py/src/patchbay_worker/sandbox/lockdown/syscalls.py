@@ -48,14 +48,26 @@ class Rule:
 
 def one_of(calls: str, why: str, arg: int, *values: int) -> list[Rule]:
     """The call with one of these values."""
-    return [Rule(calls, why, checks=(Check(arg, value, 2**32 - 1),)) for value in values]
+    return masked(calls, why, arg, 2**32 - 1, *values)
+
+
+def masked(calls: str, why: str, arg: int, mask: int, *values: int) -> list[Rule]:
+    """The same, where only some bits count."""
+    return [Rule(calls, why, checks=(Check(arg, value, mask),)) for value in values]
 
 
 THREAD: Final = 0x00010000 | 0x00000100 | 0x00000800  # CLONE_THREAD, CLONE_VM, CLONE_SIGHAND
 NEW_NAMESPACES: Final = (
     CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 )
-NOT_TO_WRITE: Final = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND | (os.O_TMPFILE & ~os.O_DIRECTORY)
+# O_PATH: a handle on a file of which Landlock knows nothing
+READ_ONLY: Final = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_PATH | (os.O_TMPFILE & ~os.O_DIRECTORY)
+# FUTEX_WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET, each also private and with a real-time
+# clock; not those with priorities, which nothing here uses and many ways into a kernel have
+FUTEX: Final = (0, 1, 3, 4, 5, 9, 10)
+FUTEX_FLAGS: Final = 128 | 256
+# Clocks of the machine, of this process and this thread; a clock of another process has a number below zero
+OWN_CLOCKS: Final = 2**32 - 1 - 15
 F_GET_SEALS: Final = 1034
 TCGETS, FIOCLEX, FIONCLEX, FIONREAD = 0x5401, 0x5451, 0x5450, 0x541B
 MAP_HUGETLB: Final = 0x40000
@@ -72,14 +84,16 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("mmap", "memory, within RLIMIT_AS; never the huge pages of the host", checks=(Check(3, 0, MAP_HUGETLB),)),
     *one_of("madvise", "what memory is for; not: sharing pages with others, punching holes", 2, *ADVICE),
     Rule("mprotect", "libraries that compile code as they run (oneDNN); so native code is no attack by itself"),
-    Rule("futex set_robust_list get_robust_list rseq membarrier", "locks of threads"),
+    *masked("futex", "locks of threads", 1, 2**32 - 1 - FUTEX_FLAGS, *FUTEX),
+    Rule("set_robust_list rseq membarrier", "locks of threads"),
     Rule("rt_sigaction rt_sigprocmask rt_sigpending rt_sigreturn sigaltstack", "handlers of its own signals"),
-    Rule("pause nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times", "clocks"),
+    Rule("pause nanosleep gettimeofday time times", "clocks"),
+    *masked("clock_gettime clock_getres clock_nanosleep", "clocks, not those of other processes", 0, OWN_CLOCKS, 0),
     Rule("getpid gettid getppid getuid geteuid getgid getegid getresuid getresgid getgroups getpgrp", "who it is"),
     Rule("uname sysinfo getrlimit getrusage sched_yield sched_getaffinity getcpu getrandom", "facts and chance"),
     Rule("exit exit_group set_tid_address restart_syscall", "the end of a thread or of the process"),
-    Rule("open", "lazy imports; never to write", checks=(Check(1, 0, NOT_TO_WRITE),), files=True),
-    Rule("openat", "lazy imports; never to write", checks=(Check(2, 0, NOT_TO_WRITE),), files=True),
+    Rule("open", "lazy imports; reading alone", checks=(Check(1, 0, READ_ONLY),), files=True),
+    Rule("openat", "lazy imports; reading alone", checks=(Check(2, 0, READ_ONLY),), files=True),
     Rule("stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat", "lazy imports", files=True),
     Rule("getdents64 getcwd statfs fstatfs", "lazy imports list folders", files=True),
     Rule(
