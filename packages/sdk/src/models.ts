@@ -1,5 +1,13 @@
 /** Deployments of models: list, put on the cluster, take off. @module */
-import { PatchbayError, deployment, error, nearest, type Deployment, type DeploymentSpec } from '@patchbay/protocol';
+import {
+  PatchbayError,
+  deployment,
+  deploymentName,
+  error,
+  nearest,
+  type Deployment,
+  type DeploymentSpec,
+} from '@patchbay/protocol';
 import { z } from 'zod';
 import type { HttpClient } from './transport/http.js';
 
@@ -96,9 +104,7 @@ export class Models {
   }
 
   async *#lines(spec: DeploymentRequest, { signal }: DeployOptions): AsyncGenerator<Line, void, undefined> {
-    const name =
-      spec.name ??
-      (spec.model.replace(/\/+$/, '').split('/').pop() ?? spec.model).replace(/[^A-Za-z0-9_.-]/g, '-').slice(0, 64);
+    const name = spec.name ?? deploymentName(spec.model);
     const headers = { 'content-type': 'application/json' };
     const response = await this.http.request('/api/models', {
       method: 'POST',
