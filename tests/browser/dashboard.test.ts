@@ -153,10 +153,14 @@ describe('dashboard', function () {
     const form = page.getByRole('region', { name: 'Deploy a model' });
     const ranksPerLayer = form.getByLabel('Ranks per layer (tp)');
     await form.getByLabel('Replicas').fill('0');
-    await form.getByLabel('CPU slots per rank').fill('many');
+    await form.getByLabel('CPU slots per rank').fill('0');
     await form.getByRole('button', { name: 'Deploy' }).click();
     const refused = form.locator('[aria-invalid]');
-    assert.deepEqual(await refused.evaluateAll('(fields) => fields.map((field) => field.name)'), ['model', 'replicas']);
+    assert.deepEqual(await refused.evaluateAll('(fields) => fields.map((field) => field.name)'), [
+      'model',
+      'replicas',
+      'cpusPerRank',
+    ]);
     assert.match(await form.getByRole('alert').nth(1).innerText(), />=1.*PB_REQUEST_INVALID/s);
     assert.equal(await page.evaluate('document.activeElement.name'), 'model');
     await check('refused');
@@ -284,7 +288,7 @@ describe('dashboard', function () {
     await page.getByText('live', { exact: true }).waitFor();
     await page.getByLabel(`Queue of ${MODEL}`).getByRole('button', { name: 'Drain' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).press('Enter');
-    await page.getByText('draining').waitFor();
+    await page.getByText('drained', { exact: true }).waitFor();
     await using client = connect();
     const job = await client.jobs.submit(good);
     await page.getByText(job.id).waitFor();
@@ -297,7 +301,7 @@ describe('dashboard', function () {
     await page.getByRole('heading', { name: 'Queues' }).waitFor();
     await page.getByRole('button', { name: 'Resume' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();
-    await page.getByText('draining').waitFor({ state: 'detached' });
+    await page.getByText(/^drain(ed|ing)/).waitFor({ state: 'detached' });
   });
 
   it('keeps few rows of ten thousand jobs, and reaches the last', async function () {
