@@ -54,6 +54,12 @@ function errorsTable(): string {
   ].join('\n');
 }
 
+/** From docstrings; what lacks one is on stderr, and the command fails. */
+function pythonPage(): string {
+  const input = JSON.stringify(Object.keys(CATALOGUE));
+  return execFileSync(python, [join(root, 'scripts/docs/python_reference.py')], { encoding: 'utf8', input });
+}
+
 /** Files written from data: path -> content. */
 function printed(): Map<string, string> {
   const schema = json(z.toJSONSchema(jobDocument, { io: 'input' }));
@@ -69,6 +75,7 @@ function printed(): Map<string, string> {
     ['docs/metrics.md', metricsPage(root, python)],
     ['docs/job-states.md', jobStatesPage()],
     ['docs/http.md', httpPage(readFileSync(join(root, 'docs/http.md'), 'utf8'))],
+    ['docs/reference/python.md', pythonPage()],
     ['docs/reference/openapi.json', json(openApi(version))],
   ]);
 }

@@ -41,7 +41,7 @@ function filesBelow(folder: string, ending: string): string[] {
 
 /** Folders of Python scripts outside the worker's package, each checked as the folder it is run in. */
 function scriptFolders(): string[] {
-  const files = ['models', 'tests', 'bench', 'packages/cli', 'packages/testing'].flatMap((folder) =>
+  const files = ['models', 'tests', 'bench', 'scripts', 'packages/cli', 'packages/testing'].flatMap((folder) =>
     filesBelow(folder, '.py'),
   );
   return [...new Set(files.map((file) => dirname(file)))];

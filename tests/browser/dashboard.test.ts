@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { keys } from '@patchbay/protocol';
 import type { JobSpec } from '@patchbay/sdk';
 import { Redis } from 'ioredis';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import { DashboardPage } from '../support/dashboard-page.js';
 import { ROOT, TINY_FACTS, connect, sharedStack } from '../support/stack.js';
 
@@ -147,18 +147,34 @@ describe('dashboard', function () {
     }
   });
 
-  it('deploys a model from the cluster page, shows who holds what, and undeploys it', async function () {
+  it('deploys a model from the cluster page, shows who holds what, drains and undeploys it', async function () {
     this.timeout(180_000);
     await open('/cluster', 'Deploy a model');
     const form = page.getByRole('region', { name: 'Deploy a model' });
+    const ranksPerLayer = form.getByLabel('Ranks per layer (tp)');
+    await form.getByLabel('Replicas').fill('0');
+    await form.getByLabel('CPU slots per rank').fill('0');
+    await form.getByRole('button', { name: 'Deploy' }).click();
+    const refused = form.locator('[aria-invalid]');
+    assert.deepEqual(await refused.evaluateAll('(fields) => fields.map((field) => field.name)'), [
+      'model',
+      'replicas',
+      'cpusPerRank',
+    ]);
+    assert.match(await form.getByRole('alert').nth(1).innerText(), />=1.*PB_REQUEST_INVALID/s);
+    assert.equal(await page.evaluate('document.activeElement.name'), 'model');
+    await check('refused');
+    await form.getByLabel('Replicas').fill('1');
     await form.getByLabel('Model').fill(TINY_FACTS);
     await form.getByLabel('Name').fill('by-hand');
-    await form.getByLabel('tp').fill('2');
+    await ranksPerLayer.fill('2');
+    await form.getByLabel('Ranks over the nodes').selectOption('spread');
+    await form.getByLabel('CPU slots per rank').fill('0.5');
     // the page is drawn again with what the cluster says, and what was typed stays
     await page.waitForResponse('**/api/cluster');
     const drawn = 'new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))';
     await page.evaluate(drawn);
-    assert.equal(await form.getByLabel('tp').inputValue(), '2');
+    assert.equal(await ranksPerLayer.inputValue(), '2');
     await form.getByRole('button', { name: 'Deploy' }).click();
     const card = page.getByLabel('Deployment by-hand');
     await card.locator('header .state-ready').waitFor({ timeout: 120_000 });
@@ -173,7 +189,9 @@ describe('dashboard', function () {
       await gate.first().innerText(),
       /model\.layers\.\*\.mlp\.gate_proj\s+forward\s+\[B, S, 512\]\s+2\s+0 – 255\s+256 – 511/,
     );
+    await card.getByText('spread, 0.5 CPU per rank').waitFor();
     await check('deployed');
+    await drainAndResume(card, 'by-hand');
     await card.getByRole('button', { name: 'Undeploy' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Undeploy' }).click();
     await card.waitFor({ state: 'detached', timeout: 60_000 });
@@ -181,7 +199,26 @@ describe('dashboard', function () {
     await form.getByRole('button', { name: 'Deploy' }).click();
     await form.getByRole('alert').waitFor({ timeout: 60_000 });
     assert.match(await form.getByRole('alert').innerText(), /PB_MODEL_LOAD_FAILED/);
+    assert.equal(await form.getByLabel('Model').getAttribute('aria-invalid'), 'true');
   });
+
+  /** On the card of a deployment: a job that comes meanwhile waits, and runs afterwards. */
+  async function drainAndResume(card: Locator, model: string): Promise<void> {
+    const confirm = async (action: string): Promise<void> => {
+      await card.getByRole('button', { name: action, exact: true }).click();
+      await page.getByRole('dialog').getByRole('button', { name: action, exact: true }).click();
+    };
+    await confirm('Drain');
+    await card.getByRole('status').getByText('drained', { exact: true }).waitFor();
+    await using client = connect();
+    const job = await client.jobs.submit({ model, runs: [{ inputs: { text: ['The capital of France is'] } }] });
+    await card.getByRole('status').getByText('drained, 1 waiting').waitFor();
+    await check('drained');
+    await confirm('Resume');
+    await job.result();
+    await card.getByRole('status').waitFor({ state: 'detached' });
+    await card.getByText('0 running, 0 waiting').waitFor();
+  }
 
   it('says what it cannot draw, such as the result of another version', async () => {
     const path = `/api/jobs/${jobs.good}/result`;
@@ -251,7 +288,7 @@ describe('dashboard', function () {
     await page.getByText('live', { exact: true }).waitFor();
     await page.getByLabel(`Queue of ${MODEL}`).getByRole('button', { name: 'Drain' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).press('Enter');
-    await page.getByText('draining').waitFor();
+    await page.getByText('drained', { exact: true }).waitFor();
     await using client = connect();
     const job = await client.jobs.submit(good);
     await page.getByText(job.id).waitFor();
@@ -264,7 +301,7 @@ describe('dashboard', function () {
     await page.getByRole('heading', { name: 'Queues' }).waitFor();
     await page.getByRole('button', { name: 'Resume' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Resume' }).click();
-    await page.getByText('draining').waitFor({ state: 'detached' });
+    await page.getByText(/^drain(ed|ing)/).waitFor({ state: 'detached' });
   });
 
   it('keeps few rows of ten thousand jobs, and reaches the last', async function () {

@@ -13,6 +13,7 @@ const LOADERS: Readonly<Record<string, () => Promise<Command>>> = {
   run: async () => (await import('./commands/run.js')).run,
   submit: async () => (await import('./commands/run.js')).submit,
   result: async () => (await import('./commands/run.js')).result,
+  upload: async () => (await import('./commands/upload.js')).upload,
   validate: async () => (await import('./commands/validate.js')).validate,
   jobs: async () => (await import('./commands/jobs.js')).jobs,
   job: async () => (await import('./commands/jobs.js')).job,

@@ -70,9 +70,3 @@ export function builtInModels(): string[] {
   if (!existsSync(installation.models)) return [];
   return readdirSync(installation.models).filter((name) => existsSync(join(installation.models, name, 'config.json')));
 }
-
-/** What a deployment is called when nobody says: the last part of its path or hub name. */
-export function deploymentName(model: string): string {
-  const last = model.replace(/\/+$/, '').split('/').pop() ?? model;
-  return last.replace(/[^A-Za-z0-9_.-]/g, '-').slice(0, 64) || 'model';
-}

@@ -3,6 +3,7 @@ import { CATALOGUE, type PatchbayError } from '@patchbay/protocol';
 import pc from 'picocolors';
 
 const BAR_WIDTH = 30;
+const CLOCK_MS = 500;
 
 const isTerminal = (stream: NodeJS.WritableStream): boolean => 'isTTY' in stream && stream.isTTY === true;
 
@@ -10,7 +11,8 @@ const isTerminal = (stream: NodeJS.WritableStream): boolean => 'isTTY' in stream
 export const coloured = (): boolean => isTerminal(process.stdout) && pc.isColorSupported;
 
 export class Output {
-  #barOpen = false;
+  #lineOpen = false;
+  #clock: NodeJS.Timeout | undefined;
 
   constructor(
     readonly json: boolean,
@@ -21,17 +23,33 @@ export class Output {
   /** The one object of a command, or one line of a stream. */
   data(value: unknown, text: string | (() => string)): void {
     const shown = this.json ? JSON.stringify(value) : typeof text === 'string' ? text : text();
+    this.#endLine();
     if (shown !== '') this.stdout.write(`${shown}\n`);
   }
 
   /** Text that is data itself, such as logs; nothing is added. */
   raw(text: string): void {
+    this.#endLine();
     this.stdout.write(text);
   }
 
   progress(text: string): void {
-    this.#endBar();
+    this.#endLine();
     this.stderr.write(`${text}\n`);
+  }
+
+  /** As `progress`, of work that goes on: on a terminal its time runs until the next word. */
+  working(text: string): void {
+    if (!isTerminal(this.stderr)) return this.progress(text);
+    this.#endLine();
+    const from = Date.now();
+    const draw = (): void => {
+      const seconds = Math.round((Date.now() - from) / 1_000);
+      this.stderr.write(`\r\u001b[K${text}${seconds === 0 ? '' : `  ${seconds} s`}`);
+    };
+    draw();
+    this.#clock = setInterval(draw, CLOCK_MS).unref();
+    this.#lineOpen = true;
   }
 
   /** Long work: a bar that is drawn over itself on a terminal, elsewhere one line at its end. */
@@ -41,16 +59,18 @@ export class Output {
       if (finished) this.progress(`${label} ${done}/${total} ${note}`.trimEnd());
       return;
     }
+    clearInterval(this.#clock);
     const filled = Math.round((Math.min(done, total) / Math.max(1, total)) * BAR_WIDTH);
     const drawn = `${'█'.repeat(filled)}${'░'.repeat(BAR_WIDTH - filled)}`;
     this.stderr.write(`\r\u001b[K${label} ${drawn} ${done}/${total} ${note}`.trimEnd());
-    this.#barOpen = true;
-    if (finished) this.#endBar();
+    this.#lineOpen = true;
+    if (finished) this.#endLine();
   }
 
-  #endBar(): void {
-    if (this.#barOpen) this.stderr.write('\n');
-    this.#barOpen = false;
+  #endLine(): void {
+    clearInterval(this.#clock);
+    if (this.#lineOpen) this.stderr.write('\n');
+    this.#lineOpen = false;
   }
 
   /** Message, place and fix for people; with `--json` also the one error object on stdout. */
@@ -67,7 +87,7 @@ export class Output {
           .map((line) => pc.dim(`  | ${line}`)),
       );
     lines.push(`  fix  ${problem.hint ?? CATALOGUE[code].fix}`);
-    this.stderr.write(`${lines.join('\n')}\n`);
+    this.progress(lines.join('\n'));
     if (this.json) this.stdout.write(`${JSON.stringify(problem)}\n`);
   }
 }

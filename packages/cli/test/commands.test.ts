@@ -102,4 +102,23 @@ describe('commands without a stack', () => {
     assert.match(live, /█{15}░{15} 2\/4 loss 0\.5/);
     assert.ok(live.endsWith('\nnext\n'));
   });
+
+  it('what goes on shows its time on a terminal, and is one line elsewhere', async () => {
+    const written = async (isTTY: boolean): Promise<string> => {
+      let [text, tell] = ['', (): void => undefined];
+      const timed = new Promise<void>((resolve) => (tell = resolve));
+      const write = (more: string): boolean => {
+        text += more;
+        if (/ 1 s$/.test(more)) tell();
+        return true;
+      };
+      const out = new Output(false, { write } as NodeJS.WritableStream, { isTTY, write } as never);
+      out.working('loading');
+      if (isTTY) await timed;
+      out.data({}, 'ready');
+      return text;
+    };
+    assert.equal(await written(false), 'loading\nready\n');
+    assert.match(await written(true), /^\r\u001b\[Kloading(\r\u001b\[Kloading {2}1 s)?.*\nready\n$/s);
+  });
 });

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isPatchbayError } from '@patchbay/protocol';
-import { installation, deploymentName, resolveModel } from '../src/installation.js';
+import { deploymentName, isPatchbayError } from '@patchbay/protocol';
+import { installation, resolveModel } from '../src/installation.js';
 import { loadConfig, sandboxEnvironment } from '../src/config.js';
 import { temporaryHome } from './temporary-home.js';
 

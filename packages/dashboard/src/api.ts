@@ -1,15 +1,14 @@
 /** What the page asks the orchestrator. Every refusal becomes an `ApiError` with the service's own words. @module */
 import type { Deployment, ErrorJson, JobDocument, JobResult, JobState, JobStatus } from '@patchbay/protocol';
 import type {
+  Answer,
+  AnsweredRoute,
   Cluster,
   DeployLine,
-  JobPage,
   JobWithDocument,
-  Place,
   QueueOverview,
   Role,
   Session,
-  Submitted,
   TensorPlace,
 } from '@patchbay/protocol/http';
 
@@ -50,38 +49,36 @@ async function ask(method: string, path: string, body?: unknown, signal?: AbortS
   return response;
 }
 
-const get = async <T>(path: string, signal?: AbortSignal): Promise<T> =>
-  (await ask('GET', path, undefined, signal)).json() as Promise<T>;
-const send = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
-  const response = await ask(method, path, body);
-  return (response.status === 204 ? undefined : await response.json()) as T;
-};
+/** The service is of the version that has served this page, so answers have the types of the contract unchecked. */
+const get = async <Name extends AnsweredRoute>(path: string, signal?: AbortSignal): Promise<Answer<Name>> =>
+  (await ask('GET', path, undefined, signal)).json() as Promise<Answer<Name>>;
+const send = async <Name extends AnsweredRoute>(method: string, path: string, body?: unknown): Promise<Answer<Name>> =>
+  (await ask(method, path, body)).json() as Promise<Answer<Name>>;
 const job = (id: string): string => `/api/jobs/${encodeURIComponent(id)}`;
 
 export const api = {
-  session: () => get<Session>('/api/session'),
-  signIn: (token: string) => send<Session>('POST', '/api/session', { token }),
-  signOut: () => send<Session>('DELETE', '/api/session'),
-  queues: (minutes: number, signal?: AbortSignal) =>
-    get<{ queues: QueueOverview[] }>(`/api/queues?minutes=${minutes}`, signal),
+  session: () => get<'session'>('/api/session'),
+  signIn: (token: string) => send<'signIn'>('POST', '/api/session', { token }),
+  signOut: () => send<'signOut'>('DELETE', '/api/session'),
+  queues: (minutes: number, signal?: AbortSignal) => get<'queues'>(`/api/queues?minutes=${minutes}`, signal),
   drain: (model: string, draining: boolean) =>
-    send('POST', `/api/queues/${encodeURIComponent(model)}/drain`, { draining }),
+    send<'drain'>('POST', `/api/queues/${encodeURIComponent(model)}/drain`, { draining }),
   jobs: (filter: JobFilter, limit: number, cursor: string | undefined, signal?: AbortSignal) => {
     const query = new URLSearchParams({ limit: String(limit), ...(cursor !== undefined && { cursor }) });
     for (const [name, value] of Object.entries(filter)) if (value) query.set(name, value as string);
-    return get<JobPage>(`/api/jobs?${query}`, signal);
+    return get<'jobs'>(`/api/jobs?${query}`, signal);
   },
-  job: (id: string, signal?: AbortSignal) => get<JobWithDocument>(job(id), signal),
-  place: (id: string, signal?: AbortSignal) => get<Place>(`${job(id)}/place`, signal),
-  result: (id: string, signal?: AbortSignal) => get<JobResult>(`${job(id)}/result`, signal),
-  tensors: (id: string, signal?: AbortSignal) => get<{ tensors: TensorPlace[] }>(`${job(id)}/tensors`, signal),
-  cancel: (id: string) => send('POST', `${job(id)}/cancel`, { reason: 'asked for on the dashboard' }),
-  retry: (id: string) => send<Submitted>('POST', `${job(id)}/retry`),
-  remove: (id: string) => send('DELETE', job(id)),
-  models: (signal?: AbortSignal) => get<{ models: Deployment[] }>('/api/models', signal),
-  model: (name: string, signal?: AbortSignal) => get<Deployment>(`/api/models/${encodeURIComponent(name)}`, signal),
-  undeploy: (name: string) => send('DELETE', `/api/models/${encodeURIComponent(name)}`),
-  cluster: (signal?: AbortSignal) => get<Cluster>('/api/cluster', signal),
+  job: (id: string, signal?: AbortSignal) => get<'job'>(job(id), signal),
+  place: (id: string, signal?: AbortSignal) => get<'place'>(`${job(id)}/place`, signal),
+  result: (id: string, signal?: AbortSignal) => get<'result'>(`${job(id)}/result`, signal),
+  tensors: (id: string, signal?: AbortSignal) => get<'tensors'>(`${job(id)}/tensors`, signal),
+  cancel: (id: string) => send<'cancel'>('POST', `${job(id)}/cancel`, { reason: 'asked for on the dashboard' }),
+  retry: (id: string) => send<'retry'>('POST', `${job(id)}/retry`),
+  remove: (id: string) => ask('DELETE', job(id)),
+  models: (signal?: AbortSignal) => get<'models'>('/api/models', signal),
+  model: (name: string, signal?: AbortSignal) => get<'model'>(`/api/models/${encodeURIComponent(name)}`, signal),
+  undeploy: (name: string) => send<'undeploy'>('DELETE', `/api/models/${encodeURIComponent(name)}`),
+  cluster: (signal?: AbortSignal) => get<'cluster'>('/api/cluster', signal),
   /** Lines of progress, then `ready` or `failed`. */
   deploy: async (spec: unknown, onLine: (line: DeployLine) => void): Promise<void> => {
     const { body } = await ask('POST', '/api/models', spec);

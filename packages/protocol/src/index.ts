@@ -26,7 +26,7 @@ export { DTYPES, dtypeName } from './tensor.js';
 export type { DtypeName, SafetensorsDtype } from './tensor.js';
 export { encodeSafetensors, headerEnd, parseSafetensors, parseSafetensorsHeader } from './safetensors.js';
 export type { RawTensor, SafetensorsHeader, TensorEntry } from './safetensors.js';
-export { deployment, deploymentSpec, modelDescription } from './model.js';
+export { deployment, deploymentName, deploymentSpec, modelDescription } from './model.js';
 export type { Deployment, DeploymentSpec, ModelDescription } from './model.js';
 export { QUEUE_PREFIX, keys, queueName } from './keys.js';
 export {

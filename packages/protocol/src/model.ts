@@ -40,7 +40,7 @@ export type ModelDescription = z.output<typeof modelDescription>;
 
 /** What an operator asks for. */
 export const deploymentSpec = z.strictObject({
-  /** Default: last part of the model's path or hub name. */
+  /** Scripts, commands and the page may leave it out: `deploymentName`. */
   name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
   /** A local path or a hub name. */
   model: z.string().min(1),
@@ -59,6 +59,12 @@ export const deploymentSpec = z.strictObject({
   placement: z.enum(['pack', 'spread', 'strict-pack', 'strict-spread']).default('pack'),
 });
 export type DeploymentSpec = z.output<typeof deploymentSpec>;
+
+/** What a deployment is called unless it is told: the last part of the model's path or hub name. */
+export function deploymentName(model: string): string {
+  const last = model.replace(/\/+$/, '').split('/').at(-1)!;
+  return last.replace(/[^A-Za-z0-9_.-]/g, '-').slice(0, 64) || 'model';
+}
 
 export const DEPLOYMENT_STATUSES = ['deploying', 'ready', 'restarting', 'failed', 'undeploying'] as const;
 

@@ -21,6 +21,11 @@ interface Options {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface UploadOptions extends Options {
+  /** Called with the bytes that are on their way, and all there are; once at the end for what is there already. */
+  readonly onProgress?: ((sent: number, total: number) => void) | undefined;
+}
+
 /** Of a download into a file. */
 export interface FileOptions extends Options {
   /** Appears when it is complete. */
@@ -29,12 +34,29 @@ export interface FileOptions extends Options {
   readonly onBytes?: ((count: number) => void) | undefined;
 }
 
+const PIECE_BYTES = 256 * 1024;
+
 const hexOf = (artifact: string | ArtifactRef): string =>
   (typeof artifact === 'string' ? artifact : artifact.artifact).replace(/^sha256:/, '');
 const pathOf = (sha256: string): string => `/api/artifacts/${sha256}`;
 
 function corrupt(sha256: string, reason: string): Error {
   return error('PB_ARTIFACT_CORRUPT', { artifact: `sha256:${sha256}`, reason });
+}
+
+/** Lets everything through, and looks at it. */
+const tap = (look: (chunk: Buffer) => void): Transform =>
+  new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      look(chunk);
+      done(null, chunk);
+    },
+  });
+
+/** Without copying. */
+function* pieces(bytes: Uint8Array): Generator<Buffer> {
+  for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES)
+    yield Buffer.from(bytes.buffer, bytes.byteOffset + at, Math.min(PIECE_BYTES, bytes.byteLength - at));
 }
 
 export class Artifacts {
@@ -46,12 +68,13 @@ export class Artifacts {
    * @throws `PB_ORCHESTRATOR_UNAVAILABLE`, `PB_STACK_NOT_RUNNING`, `PB_ABORTED`
    * @example const { artifact } = await pb.artifacts.upload({ steering: tensor([[0, 1, 2]]) });
    */
-  async upload(content: Uploadable, { signal }: Options = {}): Promise<ArtifactRef> {
-    if (typeof content === 'string') return this.#uploadFile(content, signal);
+  async upload(content: Uploadable, options: UploadOptions = {}): Promise<ArtifactRef> {
+    if (typeof content === 'string') {
+      const { size } = await stat(content);
+      return this.#upload(() => createReadStream(content), size, options);
+    }
     const bytes = content instanceof Uint8Array ? content : writeSafetensors(content);
-    const sha256 = createHash('sha256').update(bytes).digest('hex');
-    if (!(await this.#exists(sha256, signal))) await this.#put(sha256, bytes, bytes.byteLength, signal);
-    return { artifact: `sha256:${sha256}` };
+    return this.#upload(() => Readable.from(pieces(bytes)), bytes.byteLength, options);
   }
 
   /**
@@ -81,14 +104,13 @@ export class Artifacts {
     return bytes;
   }
 
-  async #uploadFile(path: string, signal: AbortSignal | undefined): Promise<ArtifactRef> {
+  /** Read twice: its hash is its name, which the store is asked for first. */
+  async #upload(open: () => Readable, total: number, { signal, onProgress }: UploadOptions): Promise<ArtifactRef> {
     const hash = createHash('sha256');
-    await pipeline(createReadStream(path), hash, { ...(signal !== undefined && { signal }) });
+    await pipeline(open(), hash, { ...(signal !== undefined && { signal }) });
     const sha256 = hash.digest('hex');
-    if (!(await this.#exists(sha256, signal))) {
-      const { size } = await stat(path);
-      await this.#put(sha256, Readable.toWeb(createReadStream(path)) as ReadableStream<Uint8Array>, size, signal);
-    }
+    if (await this.#exists(sha256, signal)) onProgress?.(total, total);
+    else await this.#put(sha256, open(), total, { signal, onProgress });
     return { artifact: `sha256:${sha256}` };
   }
 
@@ -99,13 +121,12 @@ export class Artifacts {
     return false; // whatever it is, the PUT will say it with a body
   }
 
-  async #put(
-    sha256: string,
-    body: Uint8Array | ReadableStream<Uint8Array>,
-    bytes: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(bytes) };
+  async #put(sha256: string, content: Readable, total: number, { signal, onProgress }: UploadOptions): Promise<void> {
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(total) };
+    let sent = 0;
+    const counted = tap((chunk) => onProgress?.((sent += chunk.byteLength), total));
+    pipeline(content, counted).catch(() => undefined); // the request ends with what ended its body
+    const body = Readable.toWeb(counted) as ReadableStream<Uint8Array>;
     await this.http.request(pathOf(sha256), { method: 'PUT', headers, body, signal });
   }
 
@@ -118,16 +139,13 @@ export class Artifacts {
     const response = await this.http.request(pathOf(sha256), { signal });
     const partial = `${to}.partial-${randomUUID()}`;
     const hash = createHash('sha256');
-    const tap = new Transform({
-      transform(chunk: Buffer, _encoding, done) {
-        hash.update(chunk);
-        onBytes?.(chunk.byteLength);
-        done(null, chunk);
-      },
+    const counted = tap((chunk) => {
+      hash.update(chunk);
+      onBytes?.(chunk.byteLength);
     });
     try {
       const body = Readable.fromWeb(response.body as Parameters<typeof Readable.fromWeb>[0]);
-      await this.http.read(signal, () => pipeline(body, tap, createWriteStream(partial)));
+      await this.http.read(signal, () => pipeline(body, counted, createWriteStream(partial)));
       const found = hash.digest('hex');
       if (found !== sha256) throw corrupt(sha256, `what arrived has the hash ${found}`);
       await rename(partial, to);

@@ -32,7 +32,7 @@ export { linear, lowRank, mlp, pythonModule } from './jobs/modules.js';
 export type { ModuleSpec } from './jobs/modules.js';
 export { job } from './jobs/job-builder.js';
 export type { JobSpec, RunSpec } from './jobs/job-builder.js';
-export type { JobFilter, JobPage, Jobs, SubmitOptions } from './jobs/jobs.js';
+export type { JobFilter, Jobs, SubmitOptions } from './jobs/jobs.js';
 export type { Paged } from './jobs/paged.js';
 export type { CallOptions } from './transport/deadline.js';
 export type { CancelOptions, EventsOptions, JobHandle, ResultOptions } from './jobs/job-handle.js';
@@ -40,19 +40,12 @@ export type { JobResult, TensorName } from './results/job-result.js';
 export type { DownloadOptions } from './results/result-files.js';
 export type { Activation, ActivationFilter } from './results/activations.js';
 export type { SaveContext } from './results/save-context.js';
-export type { ArtifactRef, Artifacts, FileOptions, Uploadable } from './artifacts.js';
-export type {
-  DeployOptions,
-  DeployProgress,
-  Deploying,
-  DeploymentRequest,
-  DrainOptions,
-  Models,
-  QueueCounts,
-} from './models.js';
+export type { ArtifactRef, Artifacts, FileOptions, UploadOptions, Uploadable } from './artifacts.js';
+export type { DeployOptions, DeployProgress, Deploying, DeploymentRequest, DrainOptions, Models } from './models.js';
 export { Tensor } from './tensors/tensor.js';
 export type { Nested, Scalar, Slice, TensorData } from './tensors/tensor.js';
 export { tensor } from './tensors/build-tensor.js';
 export { readSafetensors, writeSafetensors } from './tensors/safetensors.js';
 export { PatchbayError, isPatchbayError } from '@patchbay/protocol';
+export type { DrainState, JobPage, QueueCounts } from '@patchbay/protocol/http';
 export type { ErrorCode, ErrorJson, JobEvent, JobState, JobStatus } from '@patchbay/protocol';

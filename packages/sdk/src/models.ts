@@ -1,21 +1,26 @@
 /** Deployments of models: list, put on the cluster, take off. @module */
-import { PatchbayError, deployment, error, nearest, type Deployment, type DeploymentSpec } from '@patchbay/protocol';
-import { z } from 'zod';
+import {
+  PatchbayError,
+  deploymentName,
+  error,
+  nearest,
+  type Deployment,
+  type DeploymentSpec,
+} from '@patchbay/protocol';
+import type { DeployLine, QueueCounts } from '@patchbay/protocol/http';
 import type { HttpClient } from './transport/http.js';
+import { callRoute, openRoute, readAnswer } from './transport/routes.js';
 
 interface Options {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a deployment is doing. */
-export interface DeployProgress {
-  readonly phase: string;
-  readonly message: string;
-}
+/** What a deployment is doing: `fraction`, from 0 to 1 of the phase, where that is known. */
+export type DeployProgress = Omit<Extract<DeployLine, { type: 'progress' }>, 'type'>;
 
 export interface DeployOptions extends Options {
-  /** Called with every message. */
-  readonly onProgress?: ((message: string) => void) | undefined;
+  /** Called with every message, and with how far its phase is. */
+  readonly onProgress?: ((message: string, progress: DeployProgress) => void) | undefined;
 }
 
 export interface DrainOptions extends Options {
@@ -23,34 +28,17 @@ export interface DrainOptions extends Options {
   readonly draining?: boolean | undefined;
 }
 
-const queueCounts = z.object({ waiting: z.int(), running: z.int(), draining: z.boolean() });
-/** Jobs of a deployment; `draining`: none is given out. */
-export interface QueueCounts {
-  readonly waiting: number;
-  readonly running: number;
-  readonly draining: boolean;
-}
-
 /** A deployment: only `model` is needed. */
 export type DeploymentRequest = { readonly [K in keyof DeploymentSpec]?: DeploymentSpec[K] | undefined } & {
   readonly model: string;
 };
-
-const line = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('progress'), phase: z.string(), message: z.string() }),
-  z.object({ type: z.literal('ready'), deployment }),
-  z.object({ type: z.literal('failed'), error: z.unknown() }),
-]);
-type Line = z.output<typeof line>;
-
-const listSchema = z.object({ models: z.array(deployment) });
 
 export class Models {
   constructor(private readonly http: HttpClient) {}
 
   /** Every deployment. @throws `PB_STACK_NOT_RUNNING`, `PB_ORCHESTRATOR_UNAVAILABLE`, `PB_UNAUTHORIZED` */
   async list({ signal }: Options = {}): Promise<Deployment[]> {
-    return listSchema.parse(await this.http.json('/api/models', { signal })).models;
+    return (await callRoute(this.http, 'models', { signal })).models;
   }
 
   /** One deployment, with its modules, parameters and layouts in `description`. @throws `PB_MODEL_NOT_FOUND` */
@@ -77,8 +65,7 @@ export class Models {
 
   /** Takes a deployment off the cluster; its jobs end. */
   async undeploy(name: string, { signal }: Options = {}): Promise<{ existed: boolean }> {
-    const answer = await this.http.json(`/api/models/${encodeURIComponent(name)}`, { method: 'DELETE', signal });
-    return z.object({ existed: z.boolean() }).parse(answer);
+    return callRoute(this.http, 'undeploy', { params: { name }, signal });
   }
 
   /**
@@ -86,33 +73,19 @@ export class Models {
    * Resolves at once with what waits and runs. @throws `PB_MODEL_NOT_FOUND`, `PB_OPERATOR_ONLY`
    */
   async drain(name: string, { draining = true, signal }: DrainOptions = {}): Promise<QueueCounts> {
-    const answer = await this.http.json(`/api/queues/${encodeURIComponent(name)}/drain`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ draining }),
-      signal,
-    });
-    return queueCounts.parse(answer);
+    return callRoute(this.http, 'drain', { params: { name }, body: { draining }, signal });
   }
 
-  async *#lines(spec: DeploymentRequest, { signal }: DeployOptions): AsyncGenerator<Line, void, undefined> {
-    const name =
-      spec.name ??
-      (spec.model.replace(/\/+$/, '').split('/').pop() ?? spec.model).replace(/[^A-Za-z0-9_.-]/g, '-').slice(0, 64);
-    const headers = { 'content-type': 'application/json' };
-    const response = await this.http.request('/api/models', {
-      method: 'POST',
-      headers,
-      body: JSON.stringify({ ...spec, name }),
-      signal,
-    });
+  async *#lines(spec: DeploymentRequest, { signal }: DeployOptions): AsyncGenerator<DeployLine, void, undefined> {
+    const name = spec.name ?? deploymentName(spec.model);
+    const response = await openRoute(this.http, 'deploy', { body: { ...spec, name }, signal });
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
     let rest = '';
     for (;;) {
       const { done, value } = await this.http.read(signal, () => reader.read());
       const lines = (rest + (value ?? '')).split('\n');
       rest = done ? '' : lines.pop()!;
-      for (const text of lines) if (text.trim() !== '') yield line.parse(JSON.parse(text));
+      for (const text of lines) if (text.trim() !== '') yield readAnswer('deploy', JSON.parse(text), response.url);
       if (done) return;
     }
   }
@@ -126,7 +99,7 @@ export class Deploying implements PromiseLike<Deployment>, AsyncIterable<DeployP
   #changed: () => void = () => undefined;
 
   /** @internal */
-  constructor(lines: AsyncIterable<Line>, onProgress: ((message: string) => void) | undefined) {
+  constructor(lines: AsyncIterable<DeployLine>, onProgress: DeployOptions['onProgress']) {
     this.#change = new Promise((resolve) => (this.#changed = resolve));
     this.#done = this.#run(lines, onProgress);
     this.#done.catch(() => undefined); // whoever awaits or iterates gets it
@@ -149,12 +122,13 @@ export class Deploying implements PromiseLike<Deployment>, AsyncIterable<DeployP
     }
   }
 
-  async #run(lines: AsyncIterable<Line>, onProgress: ((message: string) => void) | undefined): Promise<Deployment> {
+  async #run(lines: AsyncIterable<DeployLine>, onProgress: DeployOptions['onProgress']): Promise<Deployment> {
     for await (const entry of lines) {
       if (entry.type === 'ready') return entry.deployment;
       if (entry.type === 'failed') throw PatchbayError.fromJson(entry.error);
-      this.#progress.push({ phase: entry.phase, message: entry.message });
-      onProgress?.(entry.message);
+      const { type: _, ...progress } = entry;
+      this.#progress.push(progress);
+      onProgress?.(progress.message, progress);
       this.#changed();
       this.#change = new Promise((resolve) => (this.#changed = resolve));
     }

@@ -1,6 +1,6 @@
 /** The client: settings, connections that open when they are needed, and the parts that use them. @module */
 import { parseJobDocument } from '@patchbay/protocol';
-import { z } from 'zod';
+import type { DrainState } from '@patchbay/protocol/http';
 import { Artifacts } from './artifacts.js';
 import { buildJob, type JobSpec } from './jobs/job-builder.js';
 import { JobRecords } from './jobs/job-records.js';
@@ -11,13 +11,10 @@ import { ClientConfig, type PatchbayOptions } from './options.js';
 import { EventFollower } from './transport/event-follower.js';
 import { HttpClient } from './transport/http.js';
 import { RedisConnection } from './transport/redis-connection.js';
+import { callRoute } from './transport/routes.js';
 
 /** A Redis that answers nothing for this long counts as lost; longer than the follower's blocking reads. */
 const SILENCE_MS = 15_000;
-
-const drainState = z.object({ running: z.int() });
-const health = z.object({ parts: z.object({ orchestrator: z.object({ draining: z.boolean() }) }) });
-const verdict = z.object({ warnings: z.array(z.string()) });
 
 /**
  * Client of a Patchbay stack. Cheap to make: nothing is opened before the first call. One per script is enough.
@@ -60,27 +57,20 @@ export class Patchbay implements AsyncDisposable {
   ): Promise<{ warnings: string[] }> {
     const { document } = buildJob(spec);
     parseJobDocument(document);
-    const headers = { 'content-type': 'application/json' };
-    const answer = await this.#http.json('/api/validate', {
-      method: 'POST',
-      headers,
-      body: JSON.stringify(document),
-      signal,
-    });
-    return verdict.parse(answer);
+    return callRoute(this.#http, 'validate', { body: document, signal });
   }
 
   /**
    * Makes the orchestrator take no more jobs, end those that run, and leave; others of the installation go on, and a keeper
    * starts a new one. Resolves at once with how many run. @throws `PB_OPERATOR_ONLY`, `PB_ORCHESTRATOR_UNAVAILABLE`
    */
-  async drain({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<{ running: number }> {
-    return drainState.parse(await this.#http.json('/api/drain', { method: 'POST', signal }));
+  async drain({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<DrainState> {
+    return callRoute(this.#http, 'drainOrchestrator', { signal });
   }
 
   /** Whether the orchestrator that answers is about to leave. @throws `PB_ORCHESTRATOR_UNAVAILABLE` */
   async isDraining({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<boolean> {
-    return health.parse(await this.#http.json('/healthz', { signal })).parts.orchestrator.draining;
+    return (await callRoute(this.#http, 'health', { signal })).parts.orchestrator.draining;
   }
 
   /** Closes the connections; waits that are under way end with `PB_ABORTED`. Jobs run on. Closing twice is fine. */

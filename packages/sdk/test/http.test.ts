@@ -45,6 +45,24 @@ describe('over HTTP', () => {
       assert.deepEqual(readdirSync(folder).sort(), ['in', 'out'], 'no partial file is left');
     });
 
+    it('tells how much of an upload is on its way, of bytes and of files', async () => {
+      const content = Buffer.alloc(1_000_000, 'progress');
+      writeFileSync(join(folder, 'in'), content);
+      for (const what of [content, join(folder, 'in')]) {
+        http.artifacts.clear();
+        const told: [number, number][] = [];
+        const onProgress = (sent: number, total: number): void => void told.push([sent, total]);
+        await pb.artifacts.upload(what, { onProgress });
+        assert.deepEqual(told.at(-1), [1_000_000, 1_000_000]);
+        assert.ok(told.length >= 3 && told.every(([sent], at) => at === 0 || sent > told[at - 1]![0]), String(told));
+        assert.deepEqual([...http.artifacts.values()], [content]);
+        told.length = 0;
+        await pb.artifacts.upload(what, { onProgress });
+        assert.deepEqual(told, [[1_000_000, 1_000_000]], 'it is there already');
+      }
+      await assert.rejects(pb.artifacts.upload(join(folder, 'nowhere')), { code: 'ENOENT' });
+    });
+
     it('refuses content with another hash, and leaves no file', async () => {
       const { sha256 } = http.put(Buffer.from('right'));
       http.artifacts.set(sha256, Buffer.from('wrong'));
@@ -153,7 +171,7 @@ describe('over HTTP', () => {
       const asked: unknown[] = [];
       const body = lines(
         { type: 'progress', phase: 'place', message: 'placing' },
-        { type: 'progress', phase: 'load', message: 'läd' },
+        { type: 'progress', phase: 'load', message: 'läd', fraction: 0.5 },
         { type: 'ready', deployment: ready },
       );
       http.routes.set('POST /api/models', (text) => {
@@ -161,15 +179,22 @@ describe('over HTTP', () => {
         return { status: 200, body };
       });
       const told: string[] = [];
+      const fractions: unknown[] = [];
       const deploying = pb.models.deploy(
         { model: '/models/facts', tp: 2 },
-        { onProgress: (message) => told.push(message) },
+        {
+          onProgress: (message, { fraction }) => {
+            told.push(message);
+            fractions.push(fraction);
+          },
+        },
       );
       const iterated: string[] = [];
       for await (const { message } of deploying) iterated.push(message);
       assert.equal((await deploying).status, 'ready');
       assert.deepEqual(iterated, ['placing', 'läd']);
       assert.deepEqual(told, iterated);
+      assert.deepEqual(fractions, [undefined, 0.5]);
       assert.deepEqual(asked, [{ model: '/models/facts', tp: 2, name: 'facts' }]);
     });
 
@@ -259,6 +284,14 @@ describe('over HTTP', () => {
       (await thrown(() => pb.validate({ ...spec, seed: 1 }), 'PB_HOOK_MODULE_NOT_FOUND')).path,
       'hooks[0].moduleName',
     );
+  });
+
+  it('an answer of another version is told with its place', async () => {
+    http.routes.set('GET /api/models', () => ({ status: 200, body: '{"models":[{"status":"sleeping"}]}' }));
+    const problem = await thrown(() => pb.models.list(), 'PB_ORCHESTRATOR_UNAVAILABLE');
+    assert.match(problem.message, /api\/models.*what this version does not know: models\[0\]/);
+    http.routes.set('GET /api/models', () => ({ status: 200, body: '<html>' }));
+    await thrown(() => pb.models.list(), 'PB_ORCHESTRATOR_UNAVAILABLE');
   });
 
   it('an orchestrator that is away, aborted, or something else that answers', async () => {

@@ -1,13 +1,20 @@
 /** `patchbay deploy`, `undeploy`, `models`. @module */
 import { error, type Deployment } from '@patchbay/protocol';
+import type { DeployProgress } from '@patchbay/sdk';
 import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
-import { table } from '../output.js';
+import { table, type Output } from '../output.js';
 import { toSpec } from '../stack/deploy-model.js';
 import { deploymentArguments } from './deployment-arguments.js';
 
 const meshOf = ({ spec: { pp, dp, tp, fsdp, expertParallel } }: Deployment): string =>
   `pp ${pp}, ${fsdp ? 'fsdp' : 'dp'} ${dp}, tp ${tp}${expertParallel ? ' (experts)' : ''}`;
+
+/** A bar where the cluster knows how far it is, else a line whose time runs. */
+const deployProgress =
+  (out: Output) =>
+  (message: string, { fraction }: DeployProgress): void =>
+    fraction === undefined ? out.working(message) : out.bar(message, Math.round(fraction * 100), 100, '%');
 
 export const deploy = defineCommand({
   name: 'deploy',
@@ -16,7 +23,7 @@ export const deploy = defineCommand({
   examples: ['patchbay deploy tiny-facts --tp 2', 'patchbay deploy ./my-checkpoint --name mine --dtype bfloat16'],
   async run({ args, config, out, signal }) {
     await using client = await openClient(config);
-    const ready = await client.models.deploy(toSpec(args), { signal, onProgress: (line) => out.progress(line) });
+    const ready = await client.models.deploy(toSpec(args), { signal, onProgress: deployProgress(out) });
     out.data(ready, `${ready.spec.name} is ${ready.status} (${meshOf(ready)})`);
     return undefined;
   },

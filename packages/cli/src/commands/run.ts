@@ -5,29 +5,15 @@ import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
 import { prepareFolder } from './output-path.js';
 import type { Output } from '../output.js';
+import { transferBar } from '../transfer-bar.js';
 import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';
 import { eventLine, resultSummary } from '../render.js';
 
 const CANCEL_LIMIT_MS = 5_000;
-/** Less is there at once. */
-const SHOWN_BYTES = 4e6;
-
 const document = positional('job document; - is stdin');
 const out = text('folder for result.json and the files of tensors', { value: 'dir' });
 const jobId = text('id of the job; default: a new one. The same id and document never run twice', { value: 'id' });
-
-/** Whole megabytes, the last one only when all is there. */
-function downloadBar(output: Output): (arrived: number, total: number) => void {
-  let shown = -1;
-  return (arrived, total) => {
-    const all = Math.ceil(total / 1e6);
-    const done = arrived >= total ? all : Math.min(all - 1, Math.floor(arrived / 1e6));
-    if (total < SHOWN_BYTES || done === shown) return;
-    shown = done;
-    output.bar('download', done, all, 'MB');
-  };
-}
 
 /** Waits for the end, writes the files and prints the result. @throws the job's own error */
 async function finish(job: JobHandle, dir: string | undefined, output: Output, signal: AbortSignal): Promise<void> {
@@ -38,7 +24,7 @@ async function finish(job: JobHandle, dir: string | undefined, output: Output, s
     throw problem;
   });
   if (dir !== undefined) {
-    await result.download(dir, { signal, onProgress: downloadBar(output) });
+    await result.download(dir, { signal, onProgress: transferBar(output, 'download') });
     output.progress(`written to ${dir}`);
   }
   const files = Object.fromEntries(

@@ -49,7 +49,7 @@ async function startDetached(config: Config, options: KeeperOptions, out: Output
     keeper.send({ type: 'start', options });
     return await new Promise<Ready>((resolve, reject) => {
       keeper.on('message', (message: KeeperMessage) => {
-        if (message.type === 'progress') out.progress(message.text);
+        if (message.type === 'progress') out.working(message.text);
         else if (message.type === 'ready') resolve(message);
         else reject(PatchbayError.fromJson(message.error));
       });
@@ -95,7 +95,7 @@ export const up = defineCommand({
     }
     const { startStack } = await import('../stack/index.js');
     holdInterrupts();
-    const stack = await startStack({ ...options, onProgress: (line) => out.progress(line), signal });
+    const stack = await startStack({ ...options, onProgress: (line) => out.working(line), signal });
     forced.addEventListener('abort', () => void stack.stop('kill'), { once: true });
     if (!signal.aborted) {
       show(out, stack, false);

@@ -1,5 +1,6 @@
 /** Deploys the model that a stack was started with. @module */
 import {
+  deploymentName,
   deploymentSpec,
   error,
   isPatchbayError,
@@ -7,7 +8,7 @@ import {
   type DeploymentSpec,
   type StackInfo,
 } from '@patchbay/protocol';
-import { deploymentName, resolveModel } from '../installation.js';
+import { resolveModel } from '../installation.js';
 
 /** A deployment of which only some things are said. */
 export type SpecOptions = { readonly [K in Exclude<keyof DeploymentSpec, 'fsdp'>]?: DeploymentSpec[K] | undefined } & {

@@ -1,8 +1,9 @@
-/** A deployment: how its replicas do, which rank holds what, what the sandbox reaches; undeploy. @module */
+/** A deployment: how its replicas do, which rank holds what, what the sandbox reaches; drain and undeploy. @module */
 import type { JSX } from 'preact';
-import { api, type Deployment, type Role } from '../api.js';
+import { api, type Deployment, type QueueOverview, type Role } from '../api.js';
 import type { Question } from '../look/confirm.js';
 import { Facts, State } from '../look/parts.js';
+import { DrainButton, Draining } from './drain.js';
 import { Ranks } from './ranks.js';
 import { Slices } from './slices.js';
 
@@ -31,20 +32,25 @@ function Probes({ deployment }: { readonly deployment: Deployment }): JSX.Elemen
   );
 }
 
+const meshOf = ({ pp, dp, tp, fsdp, expertParallel }: Deployment['spec']): string =>
+  `pp ${pp} · ${fsdp ? 'fsdp' : 'dp'} ${dp} · tp ${tp}${expertParallel ? ' (experts)' : ''}`;
+
 interface DeployedProps {
   readonly deployment: Deployment;
+  /** Its jobs; undefined until they are known. */
+  readonly queue: QueueOverview | undefined;
   readonly role: Role;
   readonly addresses: ReadonlyMap<string, string>;
   readonly ask: (question: Question) => void;
   readonly changed: () => void;
 }
 
-export function Deployed({ deployment, role, addresses, ask, changed }: DeployedProps): JSX.Element {
+export function Deployed({ deployment, queue, role, addresses, ask, changed }: DeployedProps): JSX.Element {
   const { spec, status, reason, replicas, description } = deployment;
   const undeploy = (): void =>
     ask({
       title: `Undeploy ${spec.name}?`,
-      text: 'Its ranks end, running jobs are lost, and jobs that wait fail. To let running jobs end first, drain it on the Queues page.',
+      text: 'Its ranks end, running jobs are lost, and jobs that wait fail. To let running jobs end first, drain it.',
       action: 'Undeploy',
       run: () => api.undeploy(spec.name).then(changed),
     });
@@ -53,17 +59,23 @@ export function Deployed({ deployment, role, addresses, ask, changed }: Deployed
       <header>
         <h3>{spec.name}</h3>
         <State state={status} />
+        <Draining queue={queue} />
         <span class="muted">{spec.model}</span>
-        {role === 'operator' ? (
-          <button type="button" class="danger" onClick={undeploy}>
-            Undeploy
-          </button>
-        ) : null}
+        <div class="actions">
+          <DrainButton {...{ queue, role, ask, changed }} />
+          {role === 'operator' ? (
+            <button type="button" class="danger" onClick={undeploy}>
+              Undeploy
+            </button>
+          ) : null}
+        </div>
       </header>
       {reason == null ? null : <p class="note">{reason.message}</p>}
       <Facts
         facts={[
-          ['Mesh', `pp ${spec.pp} · dp ${spec.dp} · tp ${spec.tp}`],
+          ['Mesh', meshOf(spec)],
+          ['Placement', `${spec.placement}, ${spec.cpusPerRank} CPU per rank`],
+          ['Jobs', queue === undefined ? '–' : `${queue.running} running, ${queue.waiting} waiting`],
           ['dtype', spec.dtype],
           ['Family', description?.family ?? '–'],
           ['Layers', description?.layers ?? '–'],

@@ -1,4 +1,4 @@
-/** Nodes, deployments and their ranks on a map; deploy and undeploy. @module */
+/** Nodes, deployments and their ranks on a map; deploy, drain and undeploy. @module */
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { api, type Cluster, type Role } from '../api.js';
@@ -14,7 +14,12 @@ export function ClusterPage({ role }: { readonly role: Role }): JSX.Element {
   const [question, ask] = useState<Question>();
   const nodes = useLoaded((signal) => api.cluster(signal), [], { everyMs: 5_000 });
   const models = useLoaded((signal) => api.models(signal), [], { everyMs: 15_000 });
-  useChanges((news) => news.kind !== 'jobs' && models.refresh());
+  const queues = useLoaded((signal) => api.queues(1, signal), [], { everyMs: 10_000 });
+  const refresh = (): void => {
+    models.refresh();
+    queues.refresh();
+  };
+  useChanges((news) => (news.kind === 'jobs' ? queues.refresh() : refresh()));
   const deployments = models.value?.models ?? [];
   const ranksOn = (node: Cluster['nodes'][number]): RankOnNode[] =>
     deployments.flatMap(({ spec, replicas }) =>
@@ -43,10 +48,15 @@ export function ClusterPage({ role }: { readonly role: Role }): JSX.Element {
         {models.value === undefined && models.problem === undefined ? <Waiting what="the deployments" /> : null}
         {models.value !== undefined && deployments.length === 0 ? <Empty title="Nothing is deployed." /> : null}
         {deployments.map((deployment) => (
-          <Deployed key={deployment.spec.name} {...{ deployment, role, addresses, ask }} changed={models.refresh} />
+          <Deployed
+            key={deployment.spec.name}
+            {...{ deployment, role, addresses, ask }}
+            queue={queues.value?.queues.find(({ model }) => model === deployment.spec.name)}
+            changed={refresh}
+          />
         ))}
       </Card>
-      {role === 'operator' ? <DeployForm changed={models.refresh} /> : null}
+      {role === 'operator' ? <DeployForm changed={refresh} /> : null}
       <Confirm question={question} close={() => ask(undefined)} />
     </>
   );

@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { api, type QueueOverview, type Role } from '../api.js';
+import { DrainButton, Draining } from '../cluster/drain.js';
 import { JobTable } from '../jobs/job-table.js';
 import { useChanges } from '../live/use-changes.js';
 import { useLoaded } from '../live/use-loaded.js';
@@ -27,31 +28,18 @@ interface QueueProps {
 }
 
 function Queue({ queue, role, ask, changed }: QueueProps): JSX.Element {
-  const { model, status, replicas, ready, waiting, running, draining, points } = queue;
+  const { model, status, replicas, ready, waiting, running, points } = queue;
   const at = points.map((point) => point.at);
-  const drain = (): void =>
-    ask({
-      title: draining ? `Take jobs of ${model} again?` : `Drain ${model}?`,
-      text: draining
-        ? 'Jobs that wait are given out again.'
-        : 'Running jobs go on. Jobs that wait, and new ones, stay in the queue until it is resumed.',
-      action: draining ? 'Resume' : 'Drain',
-      run: () => api.drain(model, !draining).then(changed),
-    });
   return (
     <article class="queue" aria-label={`Queue of ${model}`}>
       <header>
         <h3>{model}</h3>
         <State state={status} />
-        {draining ? <span class="label">draining</span> : null}
+        <Draining queue={queue} />
         <span class="muted">
           {ready} of {replicas} replicas ready
         </span>
-        {role === 'operator' ? (
-          <button type="button" onClick={drain}>
-            {draining ? 'Resume' : 'Drain'}
-          </button>
-        ) : null}
+        <DrainButton {...{ queue, role, ask, changed }} />
       </header>
       <div class="numbers">
         <Number name="waiting" value={waiting} />

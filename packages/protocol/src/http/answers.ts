@@ -140,7 +140,8 @@ export const undeployed = z.object({
   existed: z.boolean(),
 });
 
-export const validated = z.object({ warnings: z.array(z.unknown()) });
+export const validated = z.object({ warnings: z.array(z.string()) });
+export type Validated = z.output<typeof validated>;
 
 export const stored = z.object({ sha256: z.string(), bytes: z.int() });
 

@@ -1,6 +1,6 @@
 /** The HTTP service's contract: `@patchbay/protocol/http`. @module */
 export { MEDIA, ROUTES } from './routes.js';
-export type { Route, RouteName } from './routes.js';
+export type { Answer, AnsweredRoute, Route, RouteName } from './routes.js';
 export { openApi } from './openapi.js';
 export { cluster } from './answers.js';
 export type {

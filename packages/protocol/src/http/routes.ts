@@ -262,3 +262,9 @@ export const ROUTES = {
   getArtifact: { ...artifact, method: 'GET', summary: 'A file, or a `Range` of it', status: 200, media: MEDIA.bytes },
 } as const satisfies Record<string, Route>;
 export type RouteName = keyof typeof ROUTES;
+/** Routes that answer JSON, or lines or events of it. */
+export type AnsweredRoute = {
+  [Name in RouteName]: (typeof ROUTES)[Name] extends { readonly answer: z.ZodType } ? Name : never;
+}[RouteName];
+/** What a route answers when all is well: the whole of it, or a line or event of a stream. */
+export type Answer<Name extends AnsweredRoute> = z.output<(typeof ROUTES)[Name]['answer']>;

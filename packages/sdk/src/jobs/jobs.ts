@@ -3,17 +3,17 @@ import { randomUUID } from 'node:crypto';
 import {
   error,
   isPatchbayError,
-  jobStatus,
   parseJobDocument,
   submission,
   type JobState,
   type JobStatus,
   type Submission,
 } from '@patchbay/protocol';
-import { z } from 'zod';
+import type { JobPage } from '@patchbay/protocol/http';
 import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline.js';
 import { EventFeed } from '../transport/event-feed.js';
 import type { HttpClient } from '../transport/http.js';
+import { callRoute } from '../transport/routes.js';
 import { buildJob, type JobSpec } from './job-builder.js';
 import { JobHandle, type CancelOptions, type JobServices } from './job-handle.js';
 import { Paged } from './paged.js';
@@ -40,15 +40,6 @@ export interface JobFilter {
   /** `nextCursor` of an earlier page. */
   readonly cursor?: string | undefined;
   readonly signal?: AbortSignal | undefined;
-}
-
-const pageSchema = z.object({ jobs: z.array(jobStatus), nextCursor: z.string().nullish() });
-
-/** Part of a list, newest first. */
-export interface JobPage {
-  readonly jobs: JobStatus[];
-  /** There are more: `list({ cursor })`. */
-  readonly nextCursor?: string;
 }
 
 export class Jobs {
@@ -144,7 +135,6 @@ export class Jobs {
     for (const [key, value] of Object.entries({ state, model, limit, cursor }))
       if (value !== undefined) query.set(key, String(value));
     for (const [key, value] of Object.entries(labels)) query.append('label', `${key}:${value}`);
-    const page = pageSchema.parse(await this.http.json(`/api/jobs?${query.toString()}`, { signal }));
-    return { jobs: page.jobs, ...(page.nextCursor != null && { nextCursor: page.nextCursor }) };
+    return callRoute(this.http, 'jobs', { query, signal });
   }
 }

@@ -1,7 +1,7 @@
 /** A list that comes in pages: awaited it is the first page, iterated it is every item. @module */
 
 interface Page {
-  readonly nextCursor?: string;
+  readonly nextCursor?: string | undefined;
 }
 
 export class Paged<P extends Page, T> implements PromiseLike<P>, AsyncIterable<T> {

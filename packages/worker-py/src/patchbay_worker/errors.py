@@ -11,14 +11,27 @@ from typing import Any
 
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
-    """Code -> {status, retryable, message, fix}, as printed from packages/protocol/src/error-catalogue.ts."""
+    """Every error there is, as printed from packages/protocol/src/error-catalogue.ts.
+
+    Returns:
+        By code: `status` (of HTTP), `retryable`, `message` and `fix`, the last two with `{details}` to fill in.
+    """
     text = files("patchbay_protocol").joinpath("errors.json").read_text(encoding="utf-8")
     loaded: dict[str, dict[str, Any]] = json.loads(text)
     return loaded
 
 
 class PatchbayError(Exception):
-    """An error with a stable code. `remote` is {type, traceback, line} of the user's own exception."""
+    """An error with a stable code: compare that, never the message.
+
+    Attributes:
+        code (str): `PB_...` of the catalogue.
+        message (str): what is wrong, in a sentence.
+        path (str | None): the place in the document, `hooks[0].moduleName`.
+        hint (str | None): what to do.
+        retryable (bool): whether the same request can succeed later.
+        remote (dict[str, Any] | None): `type`, `traceback` and `line` of the user's own exception.
+    """
 
     def __init__(
         self,
@@ -30,6 +43,19 @@ class PatchbayError(Exception):
         retryable: bool | None = None,
         remote: dict[str, Any] | None = None,
     ) -> None:
+        """`error` fills message and hint from the catalogue.
+
+        Args:
+            code: of the catalogue.
+            message: what is wrong.
+            path: the place in the document.
+            hint: what to do.
+            retryable: by default what the catalogue says.
+            remote: of the user's own exception.
+
+        Raises:
+            KeyError: no such code.
+        """
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
@@ -43,7 +69,11 @@ class PatchbayError(Exception):
         return (PatchbayError.from_json, (self.to_json(),))
 
     def to_json(self) -> dict[str, Any]:
-        """The one JSON shape of an error (contract section 3); absent fields are left out."""
+        """The one JSON shape of an error; absent fields are left out.
+
+        Returns:
+            `code`, `message`, `retryable`, and `path`, `hint`, `remote` where there are some.
+        """
         optional = {"path": self.path, "hint": self.hint, "remote": self.remote}
         return {
             "code": self.code,
@@ -54,6 +84,17 @@ class PatchbayError(Exception):
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> PatchbayError:
+        """The way back.
+
+        Args:
+            value: of `to_json`.
+
+        Returns:
+            An equal error.
+
+        Raises:
+            KeyError: no such code, or one of the fields that are always there is missing.
+        """
         return cls(
             value["code"],
             value["message"],
@@ -76,7 +117,21 @@ def error(
     remote: dict[str, Any] | None = None,
     **details: object,
 ) -> PatchbayError:
-    """Makes an error of the catalogue; raises KeyError for a code that is not in it."""
+    """Makes an error of the catalogue.
+
+    Args:
+        code: of the catalogue.
+        path: the place in the document.
+        hint: instead of the catalogue's `fix`.
+        remote: of the user's own exception.
+        **details: fill the `{details}` of message and fix.
+
+    Returns:
+        The error, to be raised.
+
+    Raises:
+        KeyError: no such code.
+    """
     definition = catalogue()[code]
     filled_hint = hint if hint is not None else _fill(definition["fix"], details)
     return PatchbayError(code, _fill(definition["message"], details), path=path, hint=filled_hint, remote=remote)

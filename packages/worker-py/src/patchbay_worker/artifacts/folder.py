@@ -10,11 +10,28 @@ from patchbay_worker.errors import error
 
 
 class ArtifactFolder:
+    """`fetch_artifact` and `store_artifact` of a `JobContext`, by `get` and `put`."""
+
     def __init__(self, folder: Path) -> None:
+        """Nothing is made before the first `put`.
+
+        Args:
+            folder: holds a file per artifact, named by its hex digest.
+        """
         self._folder = folder
 
     def get(self, reference: str) -> bytes:
-        """The bytes of `sha256:<hex>`. Raises PB_ARTIFACT_NOT_FOUND, PB_ARTIFACT_CORRUPT."""
+        """Reads an artifact and compares it with its digest.
+
+        Args:
+            reference: `sha256:<hex>`.
+
+        Returns:
+            Its bytes.
+
+        Raises:
+            PatchbayError: PB_ARTIFACT_NOT_FOUND, PB_ARTIFACT_CORRUPT.
+        """
         path = self._folder / reference.removeprefix("sha256:")
         if not path.is_file():
             raise error("PB_ARTIFACT_NOT_FOUND", artifact=reference, hint=f"There is no file {path}.")
@@ -24,7 +41,14 @@ class ArtifactFolder:
         return data
 
     def put(self, data: bytes) -> str:
-        """Stores the bytes and returns their digest; a reader never sees half of them."""
+        """Stores the bytes; a reader never sees half of them.
+
+        Args:
+            data: any bytes.
+
+        Returns:
+            Their SHA-256, 64 hex digits.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         name = digest(data)
         unfinished = self._folder / f".{name}.{os.getpid()}"

@@ -32,7 +32,17 @@ _NAMES: Final = {
 
 
 def write_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Any layout, device and dtype that safetensors knows; tensors may share memory. Raises TypeError for the rest."""
+    """The bytes of a safetensors file.
+
+    Args:
+        tensors: by key; of any shape, strides and device, and of a dtype that safetensors knows. They may share memory.
+
+    Returns:
+        Header and data, aligned to the size of the elements.
+
+    Raises:
+        TypeError: safetensors has no such dtype (complex128, quantized ones).
+    """
     # Wide elements first keeps every tensor aligned to its element size, which readers rely on.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, object] = {}

@@ -23,7 +23,16 @@ __all__ = ["nearest", "parse_document"]
 def parse_document(document: bytes | dict[str, Any], *, limited: bool = True) -> dict[str, Any]:
     """The document with every default filled in and every hook and run named.
 
-    `limited=False` is for documents that were accepted before: filled defaults make them longer than what was sent.
+    Args:
+        document: JSON, or what JSON decodes to; it is not changed.
+        limited: False for documents that were accepted before: filled defaults make them longer than what was sent.
+
+    Returns:
+        A document that `Engine` takes.
+
+    Raises:
+        PatchbayError: PB_DOCUMENT_INVALID with the path of the wrong key and the nearest known one,
+            PB_DOCUMENT_TOO_LARGE, PB_HOOK_NOT_FOUND, PB_GROUP_NOT_FOUND.
     """
     if limited:
         _refuse_too_large(document)

@@ -15,41 +15,24 @@ from typing import Any
 from patchbay_worker.artifacts.folder import ArtifactFolder
 from patchbay_worker.artifacts.write import write_safetensors
 from patchbay_worker.contract import parse_document
+from patchbay_worker.engine.arguments import arguments
 from patchbay_worker.engine.config import Checkpoint, EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.engine import Engine
 from patchbay_worker.errors import PatchbayError
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m patchbay_worker.engine", description=__doc__)
-    parser.add_argument("--model", required=True, help="a directory or a hub name")
-    for axis in ("pp", "dp", "tp"):
-        parser.add_argument(f"--{axis}", type=int, default=1)
-    parser.add_argument("--fsdp", action="store_true", help="the copies of dp share one set of weights")
-    parser.add_argument("--experts", action="store_true", help="tp divides the experts only")
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--job", type=Path, required=True, help="the job document")
-    parser.add_argument("--out", type=Path, required=True, help="folder for result.json and the files beside it")
-    parser.add_argument("--artifacts", type=Path, help="folder of artifacts by digest (default: OUT/artifacts)")
-    parser.add_argument(
-        "--resume", type=Path, help="events of an earlier start (its stderr): training goes on from there"
-    )
-    return parser.parse_args()
-
-
-def _config(arguments: argparse.Namespace) -> EngineConfig:
+def _config(given: argparse.Namespace) -> EngineConfig:
     environment = os.environ
     return EngineConfig(
-        model_path=arguments.model,
-        name=Path(arguments.model).name,
-        pp=arguments.pp,
-        dp=arguments.dp,
-        tp=arguments.tp,
-        fsdp=arguments.fsdp,
-        experts=arguments.experts,
-        dtype=arguments.dtype,
-        device=arguments.device,
+        model_path=given.model,
+        name=Path(given.model).name,
+        pp=given.pp,
+        dp=given.dp,
+        tp=given.tp,
+        fsdp=given.fsdp,
+        experts=given.experts,
+        dtype=given.dtype,
+        device=given.device,
         rank=int(environment.get("RANK", "0")),
         world_size=int(environment.get("WORLD_SIZE", "1")),
         master_addr=environment.get("MASTER_ADDR", "127.0.0.1"),
@@ -81,11 +64,11 @@ def _write(output: JobOutput, folder: Path) -> None:
 
 
 def main() -> int:
-    arguments = _arguments()
-    engine = Engine(_config(arguments))
+    given = arguments().parse_args()
+    engine = Engine(_config(given))
     try:
-        document = parse_document(arguments.job.read_bytes())
-        folder = ArtifactFolder(arguments.artifacts if arguments.artifacts is not None else arguments.out / "artifacts")
+        document = parse_document(given.job.read_bytes())
+        folder = ArtifactFolder(given.artifacts if given.artifacts is not None else given.out / "artifacts")
         context = JobContext(
             job_id="torchrun",
             attempt=1,
@@ -93,7 +76,7 @@ def main() -> int:
             deadline_unix_ms=None,
             fetch_artifact=folder.get,
             store_artifact=folder.put,
-            resume=_resume(arguments.resume),
+            resume=_resume(given.resume),
         )
         output = engine.execute(engine.prepare(context), _print_event)
     except PatchbayError as failure:
@@ -102,7 +85,7 @@ def main() -> int:
     finally:
         engine.close()
     if output is not None:
-        _write(output, arguments.out)
+        _write(output, given.out)
     return 0
 
 

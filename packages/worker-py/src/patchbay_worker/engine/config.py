@@ -15,7 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """One rank of one gang. `model_path` is a directory or a hub name; both load by the same code."""
+    """One rank of one gang. `pp * dp * tp` is `world_size`; ranks are counted with tp fastest.
+
+    Attributes:
+        model_path: a directory or a hub name; both load by the same code.
+        name: of the model in results and errors.
+        tp: ranks that share every layer.
+        rank: of this process, from 0.
+        world_size: all ranks.
+        master_addr: where rank 0 listens for the others.
+        master_port: the port there; 0 with one rank only.
+        pp: pipeline stages.
+        dp: copies that divide the rows of a batch.
+        fsdp: whether the copies of dp share one set of weights.
+        experts: whether tp divides the experts only.
+        dtype: of weights and activations: `float32`, `bfloat16`, `float16`.
+        device: `cpu` (gloo) or `cuda` (NCCL; the device by `LOCAL_RANK`).
+        sandbox_pool: processes that wait for edits on rank 0.
+    """
 
     model_path: str
     name: str
@@ -34,12 +51,22 @@ class EngineConfig:
 
     @property
     def mesh(self) -> Mesh:
+        """Its axes together.
+
+        Returns:
+            The mesh.
+        """
         return Mesh(self.pp, self.dp, self.tp, self.fsdp, self.experts)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training run may go on: the artifact that was stored after so many steps."""
+    """Where a training run may go on: the artifact that was stored after so many steps.
+
+    Attributes:
+        sha256: digest of the artifact, 64 hex digits.
+        step: optimiser steps that it holds.
+    """
 
     sha256: str
     step: int
@@ -52,8 +79,16 @@ def no_store(_data: bytes) -> str:
 
 @dataclass(frozen=True)
 class JobContext:
-    """`document` is valid by the schema. `fetch_artifact` takes a digest (sha256:...) and gives its bytes,
-    `store_artifact` takes bytes and gives their hex digest. `resume` has the training runs that another attempt began.
+    """A job as a rank gets it.
+
+    Attributes:
+        job_id: for `cancel`.
+        attempt: counts the starts of this job, from 1.
+        document: valid by the schema and with its defaults: what `parse_document` gives.
+        deadline_unix_ms: when the job has failed with PB_JOB_TIMEOUT; None for no limit but the document's.
+        fetch_artifact: takes a digest (`sha256:...`) and gives its bytes.
+        store_artifact: takes bytes and gives their hex digest; without one, checkpoints fail.
+        resume: training runs that another attempt began, by name.
     """
 
     job_id: str
@@ -67,7 +102,13 @@ class JobContext:
 
 @dataclass(frozen=True)
 class JobOutput:
-    """`files` are tensors by file name and key; `result` is the gang's part of the result."""
+    """What a job gives back.
+
+    Attributes:
+        result: `result.json` without what the queue knows (job id, state, times of queue and transfer).
+        files: tensors by file name (`activations.safetensors`) and key.
+        logs: what the edits printed.
+    """
 
     result: dict[str, Any]
     files: dict[str, dict[str, Tensor]] = field(default_factory=dict)

@@ -41,11 +41,24 @@ from patchbay_worker.sharding.mesh import check_mesh
 
 
 class Engine:
-    """Joins the torch world and loads its shard on construction; `description` is then the same on every rank."""
+    """One rank. Joins the torch world and loads its shard on construction; the same calls are made on every rank.
+
+    Raises:
+        PatchbayError: PB_MESH_UNSUPPORTED, PB_MODEL_LOAD_FAILED, PB_MEMORY, PB_NOT_DIVISIBLE, PB_NOT_SHARDABLE.
+
+    Attributes:
+        description (dict[str, Any]): architecture, mesh, dtype, fingerprint, and every module with its shapes and
+            layout by hook type; the same on every rank.
+    """
 
     description: dict[str, Any]
 
     def __init__(self, config: EngineConfig) -> None:
+        """Blocks until all ranks have loaded.
+
+        Args:
+            config: this rank's part; `rank` alone differs between ranks.
+        """
         check_mesh(config.mesh, config.world_size)
         self._config = config
         # A job that is discarded instead of executed leaves by itself.
@@ -80,7 +93,11 @@ class Engine:
 
     @property
     def memory(self) -> dict[str, int]:
-        """What this rank's shard takes; differs between ranks."""
+        """What this rank's shard takes; differs between ranks.
+
+        Returns:
+            `neededBytes`, as the headers of the checkpoint say, `heldBytes`, measured, and `processBytes`.
+        """
         return self._loaded.memory.to_json()
 
     def _describe(self) -> bytes | None:
@@ -90,7 +107,17 @@ class Engine:
         return json.dumps(describe(self._config, self._loaded, state)).encode()
 
     def validate(self, document: dict[str, Any]) -> dict[str, Any]:
-        """All that can be checked without running anything; artifacts are not fetched."""
+        """All that can be checked without running anything; artifacts are not fetched. No collectives.
+
+        Args:
+            document: a job document with its defaults, as `parse_document` gives it.
+
+        Returns:
+            `warnings`, a list of texts.
+
+        Raises:
+            PatchbayError: as `prepare`; PB_NOT_SUPPORTED for inputs that lie in artifacts.
+        """
         compiled = self._compile(document, _refuse_fetch)
         if self._pool is not None and compiled.needs_sandbox and has_all_sources(compiled):
             # Sources are read where that is safe: in a sandbox, which is closed again.
@@ -100,7 +127,19 @@ class Engine:
         return {"warnings": compiled.warnings}
 
     def prepare(self, job: JobContext) -> PreparedJob:
-        """Compiles the job and, on the root, opens its sandbox. No collectives."""
+        """Compiles the job and, on the root, opens its sandbox. No collectives.
+
+        Args:
+            job: the document and where artifacts come from.
+
+        Returns:
+            What `execute` takes, once. It must be executed, or `discard` be called, or its sandbox stays open.
+
+        Raises:
+            PatchbayError: what is wrong with the document for this model, with its path (PB_HOOK_MODULE_NOT_FOUND,
+                PB_SHAPE_MISMATCH, PB_WHERE_EMPTY and others); PB_EDIT_SYNTAX, PB_EDIT_ENTRY_MISSING,
+                PB_EDIT_SIGNATURE of its sources; PB_SANDBOX_LEVEL.
+        """
         started = time.perf_counter()
         compiled = self._compile(job.document, job.fetch_artifact)
         prepared = PreparedJob(job, compiled, 0.0)
@@ -111,7 +150,19 @@ class Engine:
         return prepared
 
     def execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
-        """The runs, in order; the result is on rank 0. After a PatchbayError the engine is ready for the next job."""
+        """The runs, in order. Collective: every rank calls it with the same job.
+
+        Args:
+            prepared: of `prepare`.
+            emit: takes events (`progress`, `token`, `log`, `artifact`) as they happen, on rank 0.
+
+        Returns:
+            Result and files on rank 0, None elsewhere.
+
+        Raises:
+            PatchbayError: why the job has failed; the engine is ready for the next job. On ranks other than 0, which do
+                not know the reason, the call returns None.
+        """
         try:
             return self._execute(prepared, emit)
         finally:
@@ -119,12 +170,18 @@ class Engine:
             prepared.discard()
 
     def cancel(self, job_id: str, reason: str) -> None:
-        """Of a prepared or running job; others are not known here."""
+        """Of a prepared or running job; others are not known here. From any thread.
+
+        Args:
+            job_id: of `JobContext`.
+            reason: ends up in PB_JOB_CANCELLED.
+        """
         prepared = self._jobs.get(job_id)
         if prepared is not None:
             prepared.cancel(reason)
 
     def close(self) -> None:
+        """Ends the sandboxes and leaves the torch world."""
         if self._links is not None:
             self._links.close()
         if self._pool is not None:

@@ -7,7 +7,16 @@ from typing import Any
 
 
 class SaveContext:
-    """Attributes and items are the same thing: `save_ctx.x`, `save_ctx["x"]`, `"x" in save_ctx`."""
+    """Attributes and items are the same thing: `save_ctx.x`, `save_ctx["x"]`, `"x" in save_ctx`, `len`, iteration.
+
+    It belongs to the job: what one run stores the next one finds. At the end of the job tensors and arrays go into
+    `save_ctx.safetensors`, numbers, texts, lists and dicts into `saveCtx` of `result.json`; what has no form there is
+    left out with a warning. An input may be stored as it is: later calls do not overwrite it.
+
+    Raises:
+        AttributeError: when an attribute is read that nobody has stored; the message lists those that there are.
+        KeyError: the same for an item.
+    """
 
     def __getattr__(self, name: str) -> Any:
         # Reached only when nothing of this name has been stored.
@@ -35,19 +44,64 @@ class SaveContext:
         return f"save_ctx({', '.join(map(str, self.__dict__))})"
 
     def get(self, name: str, default: Any = None) -> Any:
+        """What is stored.
+
+        Args:
+            name: the attribute.
+            default: given back where there is none.
+
+        Returns:
+            The value, or `default`.
+        """
         return self.__dict__.get(name, default)
 
     def setdefault(self, name: str, default: Any = None) -> Any:
+        """What is stored; where there is nothing, `default`, which is then stored: for what calls add to.
+
+        Args:
+            name: the attribute.
+            default: stored where there is none.
+
+        Returns:
+            The value that is stored now.
+        """
         return self.__dict__.setdefault(name, default)
 
     def pop(self, name: str, *default: Any) -> Any:
+        """Takes a value out, so that it is not in the result.
+
+        Args:
+            name: the attribute.
+            *default: given back where there is none.
+
+        Returns:
+            The value, or `default`.
+
+        Raises:
+            KeyError: there is neither.
+        """
         return self.__dict__.pop(name, *default)
 
     def keys(self) -> KeysView[str]:
+        """Names, in the order in which they were stored.
+
+        Returns:
+            A view, as of a dict.
+        """
         return self.__dict__.keys()
 
     def values(self) -> ValuesView[Any]:
+        """Values, in the order in which they were stored.
+
+        Returns:
+            A view, as of a dict.
+        """
         return self.__dict__.values()
 
     def items(self) -> ItemsView[str, Any]:
+        """Names and values, in the order in which they were stored.
+
+        Returns:
+            A view, as of a dict.
+        """
         return self.__dict__.items()
