@@ -49,6 +49,8 @@ export {
   submission,
 } from './submission.js';
 export type { Submission, SubmissionOptions } from './submission.js';
+export { readTraceparent, writeTraceparent } from './traceparent.js';
+export type { TraceContext } from './traceparent.js';
 export { readSubmitVerdict } from './submit-verdict.js';
 export type { Accepted } from './submit-verdict.js';
 export { submitterPolicy } from './submitters.js';
