@@ -2,6 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import { keys, toPatchbayError } from '@patchbay/protocol';
 import { openStore } from './artifacts/open-store.js';
+import { Promises } from './artifacts/promises.js';
 import type { ArtifactStore } from './artifacts/store.js';
 import { Tickets } from './artifacts/tickets.js';
 import { GangConnection } from './cluster-client/gang.js';
@@ -161,6 +162,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
     health: new Health(redis, gateway, controller, drain),
     artifacts,
     artifactMaxBytes: config.artifactMaxBytes,
+    promises: new Promises(redis),
   });
   await server.listen({ host: config.httpHost, port: config.httpPort });
   http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
