@@ -104,6 +104,7 @@ class GangJobs:
         self._attempts: OrderedDict[str, Attempt] = OrderedDict()
         self._waiting: deque[Attempt] = deque()
         self._wake = asyncio.Event()
+        self.completed = 0
 
     def submit(self, key: JobKey, start: Start, subscriber: Subscriber, after: int = 0) -> None:
         known = self._attempts.get(key.job_id)
@@ -182,6 +183,7 @@ class GangJobs:
             if expiry is not None:
                 expiry.cancel()
         if job.error is None:
+            self.completed += 1
             self._finish(attempt, pb.ExecuteResponse(key=_wire(key), done_json=job.result))
         else:
             self._finish(attempt, failed(key, self._cause(attempt) or job.error))
