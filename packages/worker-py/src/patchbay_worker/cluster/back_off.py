@@ -1,4 +1,4 @@
-"""How long to wait before the next epoch: not at all after one that was good for something, longer and longer otherwise."""
+"""How long to wait before the next epoch: not at all after one that was good for something, else longer and longer."""
 
 from __future__ import annotations
 
