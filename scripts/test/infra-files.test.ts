@@ -7,6 +7,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet';
+import { Pod } from 'kubernetes-models/v1/Pod';
+import { Service } from 'kubernetes-models/v1/Service';
 import { parseConfig } from '../../packages/orchestrator/src/config.js';
 import { ROUTES } from '../../packages/protocol/src/http/routes.js';
 
@@ -60,6 +63,13 @@ const manifests = infra
   .filter((path) => path.includes('templates/'))
   .flatMap((path) => parseYaml(render(read(path), values)));
 const containers = manifests.flatMap((manifest) => findContainers(manifest));
+
+/** @throws when it is not what the schema of its kind says */
+function check(manifest: Yaml): void {
+  const kinds = { StatefulSet, Service, Pod };
+  const Kind = kinds[manifest['kind'] as keyof typeof kinds];
+  new Kind(manifest as never).validate();
+}
 
 function findContainers(value: unknown): Yaml[] {
   if (Array.isArray(value)) return value.flatMap(findContainers);
@@ -165,6 +175,21 @@ describe('files of infra/ against the code', () => {
       new RegExp(`^ray==${(values['ray'] as { version: string }).version}$`, 'm'),
       'the Ray of the image',
     );
+  });
+
+  it('helm: what is made is valid by the schemas of Kubernetes, the pods of the Ray cluster too', () => {
+    const [ray] = manifests.filter(({ kind }) => kind === 'RayCluster');
+    const { headGroupSpec, workerGroupSpecs } = ray!['spec'] as { headGroupSpec: Yaml; workerGroupSpecs: Yaml[] };
+    const templates = [headGroupSpec, ...workerGroupSpecs].map(({ template }) => template as Yaml);
+    const made = [
+      ...manifests.filter(({ kind }) => kind !== 'RayCluster'),
+      ...templates.map(({ spec }) => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name: 'one' }, spec })),
+    ];
+    assert.equal(made.length, 4);
+    for (const manifest of made) check(manifest);
+    const wrong = structuredClone(made.at(-1)!) as { spec: { containers: Yaml[] } };
+    delete wrong.spec.containers[0]!['name'];
+    assert.throws(() => check(wrong as unknown as Yaml), /name/, 'the schema is one');
   });
 
   it('the dashboard asks for metrics that exist', () => {

@@ -1,5 +1,5 @@
 /**
- * `npm run faults [-- --only TEXT] [--minutes N] [--seed N] [--write]`: faults in an order that follows from the seed, all of them or as
+ * `npm run faults [-- --only TEXT,TEXT] [--minutes N] [--seed N] [--write]`: faults in an order that follows from the seed, all of them or as
  * many as there is time for; `--write` renews their rows in docs/faults.md. `npm run soak -- --minutes N [--seed N]`: faults by
  * chance under a stream of jobs. Exits 1 when anything did not hold. `--logs FOLDER` keeps the logs of the stack.
  */
@@ -46,11 +46,13 @@ async function one(scene: Stage, fault: Fault): Promise<void> {
   }
 }
 
+const wanted = (fault: Fault): boolean => values.only.split(',').some((text) => nameOf(fault).includes(text));
+
 const deadline = (minutes: number): number => Date.now() + Number(values.minutes ?? minutes) * 60_000;
 
 async function matrix(scene: Stage): Promise<void> {
   const end = deadline(Number.POSITIVE_INFINITY);
-  for (const fault of shuffled(ALL, Number(values.seed)).filter((each) => nameOf(each).includes(values.only)))
+  for (const fault of shuffled(ALL, Number(values.seed)).filter(wanted))
     if (Date.now() < end) {
       await one(scene, fault);
       if (values.write) writePage(ALL, held, scene); // so that nothing is lost with a run that is broken off

@@ -4,12 +4,23 @@ import { spawnSync, type SpawnSyncReturns } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { stackInfo } from '@patchbay/protocol';
-import { readSafetensors } from '@patchbay/sdk';
+import { trace } from '@opentelemetry/api';
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
+import { SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
+import { stackInfo, type StackInfo } from '@patchbay/protocol';
+import { Patchbay, readSafetensors, type JobSpec } from '@patchbay/sdk';
+import {
+  attributeOf,
+  outsideOf,
+  pathsOf,
+  startReceiver,
+  type Receiver,
+  type ReceivedSpan,
+} from '../support/otlp-receiver.js';
 import { eventually, processesNaming } from '../support/processes.js';
 import { ROOT } from '../support/stack.js';
 
-const DOCUMENT = {
+const DOCUMENT: JobSpec = {
   version: 1,
   model: 'tiny-facts',
   hooks: [
@@ -30,12 +41,20 @@ const DOCUMENT = {
 describe('patchbay on the command line', () => {
   let home: string;
   let job: string;
+  let info: StackInfo;
+  let collector: Receiver;
   const patchbay = (...args: string[]): SpawnSyncReturns<string> =>
     spawnSync(process.execPath, [join(ROOT, 'packages/cli/bin/patchbay.js'), ...args], {
       cwd: ROOT,
       encoding: 'utf8',
       timeout: 120_000,
-      env: { ...process.env, PATCHBAY_HOME: home, NO_COLOR: '1' },
+      env: {
+        ...process.env,
+        PATCHBAY_HOME: home,
+        NO_COLOR: '1',
+        OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+        OTEL_BSP_SCHEDULE_DELAY: '100',
+      },
     });
   const json = (...args: string[]): unknown => {
     const { status, stdout, stderr } = patchbay(...args, '--json');
@@ -43,15 +62,17 @@ describe('patchbay on the command line', () => {
     return JSON.parse(stdout);
   };
 
-  before(() => {
+  before(async () => {
+    collector = await startReceiver();
     home = mkdtempSync(join(tmpdir(), 'pb-cli-'));
     job = join(home, 'job.json');
     writeFileSync(job, JSON.stringify(DOCUMENT));
-    const info = stackInfo.parse(json('up', '--model', 'tiny-facts', '--tp', '2', '--detach'));
+    info = stackInfo.parse(json('up', '--model', 'tiny-facts', '--tp', '2', '--detach'));
     assert.ok(info.processes.length >= 4, 'redis, ray, gateway and orchestrator are named');
   });
   after(async () => {
     patchbay('down');
+    collector.close();
     const left = await eventually(
       () => processesNaming(home),
       (pids) => pids.length === 0,
@@ -114,6 +135,41 @@ describe('patchbay on the command line', () => {
     const { hooks } = json('run', join(home, 'stored.json')) as { hooks: { relativeChange: number }[] };
     assert.equal(hooks[0]!.relativeChange, 1, 'the edit of the file is the one that ran');
     assert.equal(patchbay('upload', join(home, 'nowhere')).status, 2);
+  });
+
+  it('traces a job from the script to the hook on each rank, in one tree', async () => {
+    const exporter = new OTLPTraceExporter({ url: `${collector.url}/v1/traces` });
+    const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter })] });
+    trace.setGlobalTracerProvider(provider);
+    let jobId: string;
+    try {
+      await using pb = new Patchbay({ redisUrl: info.redisUrl, httpUrl: info.http, token: info.token });
+      const handle = await pb.jobs.submit(DOCUMENT);
+      await handle.result();
+      jobId = handle.id;
+      await provider.shutdown();
+    } finally {
+      trace.disable();
+    }
+    const ofThis = (): ReceivedSpan[] =>
+      collector.spans.filter((span) => attributeOf(span, 'patchbay.job.id') === jobId);
+    const spans = await eventually(ofThis, (found) => found.some(({ name }) => name === 'job'), 10_000);
+    const rank = (number: number): string[] =>
+      ['', ' > forward', ' > forward > hook svd', ' > prepare', ' > write'].map(
+        (below) => `submit > job > attempt > gang > rank ${number}${below}`,
+      );
+    assert.deepEqual(pathsOf(spans), [
+      'submit',
+      'submit > job',
+      'submit > job > attempt',
+      'submit > job > attempt > gang',
+      ...rank(0),
+      ...rank(1),
+      'submit > job > attempt > place',
+      'submit > job > queue',
+    ]);
+    assert.equal(new Set(spans.map(({ traceId }) => traceId)).size, 1);
+    assert.deepEqual(outsideOf(spans, ['submit']), [], 'but of the submission, which was over before the job was');
   });
 
   it('validates without running', () => {

@@ -2,6 +2,7 @@
 import type { AddressInfo } from 'node:net';
 import { keys, toPatchbayError } from '@patchbay/protocol';
 import { openStore } from './artifacts/open-store.js';
+import { Promises } from './artifacts/promises.js';
 import type { ArtifactStore } from './artifacts/store.js';
 import { Tickets } from './artifacts/tickets.js';
 import { GangConnection } from './cluster-client/gang.js';
@@ -31,6 +32,7 @@ import { Controller, type ModelUsers } from './placement/controller.js';
 import type { ConnectGang } from './placement/deployed-model.js';
 import { Registry } from './placement/registry.js';
 import { RedisConnections, type Redis } from './redis.js';
+import { openTracer, type Tracer } from './tracing/tracer.js';
 
 /** For what is written when the last jobs have been stopped. */
 const CLOSE_SLACK_MS = 1_000;
@@ -45,7 +47,7 @@ export interface Orchestrator {
 }
 
 /** What everything else stands on. */
-function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
+function openBase(config: OrchestratorConfig, artifactUrl: () => string, tracer: Tracer | undefined) {
   const log = createLogger(config.logLevel);
   const connections = new RedisConnections(config.redisUrl, log);
   // records and events share one connection: what is written first is there first
@@ -68,6 +70,7 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string) {
     queueFailed,
     stats,
     metrics: new Metrics(stats),
+    tracer,
     tickets: new Tickets(config.token),
     gateway: new Gateway(config.gateway, config.gatewayToken, artifactUrl),
     failed,
@@ -81,13 +84,14 @@ function wireJobs(
   artifacts: ArtifactStore,
   artifactUrl: () => string,
 ): { consumer: Consumer; controller: Controller; sweeper: Sweeper } {
-  const { config, log, redis, records, queues, metrics, tickets, gateway } = base;
+  const { config, log, redis, records, queues, metrics, tracer, tickets, gateway } = base;
   const retention = new Retention(redis, records, artifacts, config);
   const sweeper = new Sweeper(redis, records, queues, base.failed('sweep'), () => retention.run());
   const release = (jobId: string): void => void sweeper.requeue(jobId).catch(base.failed('a parked job'));
   const claim: JobParts['claim'] = (model, signal, limitMs) => controller.claim(model, signal, limitMs);
   const events = new EventLog(redis, base.failed('event log'));
-  const parts: JobParts = { records, events, tickets, metrics, log, limits: config, artifactUrl, claim, release };
+  const common = { records, events, tickets, metrics, log, tracer };
+  const parts: JobParts = { ...common, limits: config, artifactUrl, claim, release };
   const consumer = new Consumer(base.queueRedis, (lease, stop) => runJob(lease, stop, parts), base.queueFailed);
   const connect: ConnectGang = (deployment, { index: replica, epoch, address, token }) =>
     new GangConnection({ deployment, replica, epoch, address, token }, gateway, config.gangGraceMs);
@@ -133,7 +137,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   const artifacts = await openStore(config);
   let http = '';
   const artifactUrl = (): string => config.artifactUrl ?? http;
-  const base = openBase(config, artifactUrl);
+  const base = openBase(config, artifactUrl, await openTracer());
   const { log, connections, redis, records, gateway } = base;
   const { consumer, controller, sweeper } = wireJobs(base, artifacts, artifactUrl);
   const openFollower = (): Redis => connections.open('follower');
@@ -158,6 +162,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
     health: new Health(redis, gateway, controller, drain),
     artifacts,
     artifactMaxBytes: config.artifactMaxBytes,
+    promises: new Promises(redis),
   });
   await server.listen({ host: config.httpHost, port: config.httpPort });
   http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
@@ -180,6 +185,7 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
       await settledWithin(base.stats.close(), CLOSE_SLACK_MS);
       await base.queues.close();
       connections.close();
+      await settledWithin(base.tracer?.close() ?? Promise.resolve(), CLOSE_SLACK_MS);
       log.info('closed');
     },
   };

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, type AddressInfo } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import { jobResult } from '@patchbay/protocol';
+import { startProxy } from '../../../tests/support/silent-proxy.js';
 import { held } from './support/fake-cluster.js';
 import { Rig } from './support/rig.js';
 
@@ -121,6 +122,25 @@ describe('the stream to a gang', () => {
     assert.equal(jobResult.parse(body).controlRoute, 'gateway');
     assert.equal(rig.cluster.streamsOpened, 0);
     assert.equal(rig.cluster.viaCalls, 1);
+  });
+
+  it('is given up when it falls silent: pings find that out, and the job goes another way', async () => {
+    const proxy = await startProxy(rig.cluster.port);
+    try {
+      rig.cluster.gangAddress = proxy.address;
+      await rig.deploy('m');
+      const next = held(rig.cluster);
+      const id = await rig.submit('m');
+      (await next()).running();
+      await rig.until(id, 'running');
+      proxy.silence();
+      (await next()).done();
+      const { attempt } = await rig.until(id, 'completed');
+      const { body } = await rig.ask('GET', `/api/jobs/${id}/result`);
+      assert.deepEqual([attempt, jobResult.parse(body).controlRoute], [2, 'gateway']);
+    } finally {
+      proxy.close();
+    }
   });
 
   it('carries a cancel through the gateway as well', async () => {

@@ -164,8 +164,13 @@ describe('upkeep', function () {
     };
     const ids = [await rig.submit('m'), await rig.submit('m')];
     for (const id of ids) await rig.until(id, 'completed');
+    const promised = await put('somebody asked for it');
+    assert.equal((await rig.fetch(`/api/artifacts/${promised}`, { method: 'HEAD' })).status, 200);
+    assert.equal((await rig.fetch(`/api/artifacts/${orphan}`)).status, 200, 'to read it is no reason to keep it');
     assert.equal(await retention.collectArtifacts(), 1);
     await assert.rejects(store.head(orphan));
+    assert.equal((await store.head(promised)).bytes, 21, 'its uploader was told that it need not be sent');
+    assert.equal(await retention.collectArtifacts(Date.now() + 2 * limits.artifactTtlMs), 1, 'but for no longer');
     assert.equal((await store.head(kept)).bytes, 6);
     await new Retention(rig.client, new JobRecords(rig.client), store, { ...limits, jobBudgetBytes: 1 }).keepBudget();
     assert.deepEqual(await rig.client.zrange(keys.jobs, '0', '-1'), []);

@@ -3,7 +3,7 @@ export { CATALOGUE } from './error-catalogue.js';
 export type { ErrorCode } from './error-catalogue.js';
 export { PatchbayError, error, errorJson, isPatchbayError, toPatchbayError } from './errors.js';
 export type { ErrorContext, ErrorJson } from './errors.js';
-export { DEFAULT_TIMEOUT_MS, HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
+export { HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
 export type { HookType, JobDocument, JobDocumentInput } from './job.js';
 export { formatPath, parseJobDocument, timeoutMsOf } from './parse-job.js';
 export { nearest } from './nearest.js';
@@ -49,6 +49,8 @@ export {
   submission,
 } from './submission.js';
 export type { Submission, SubmissionOptions } from './submission.js';
+export { readTraceparent, writeTraceparent } from './traceparent.js';
+export type { TraceContext } from './traceparent.js';
 export { readSubmitVerdict } from './submit-verdict.js';
 export type { Accepted } from './submit-verdict.js';
 export { submitterPolicy } from './submitters.js';

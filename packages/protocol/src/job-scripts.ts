@@ -80,7 +80,7 @@ end`;
 const SUBMIT_LUA = `
 local job, events = KEYS[1], KEYS[2]
 local id, document, sha, model, labels, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local submitter, priority, expires, artifacts = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local submitter, priority, expires, artifacts, trace = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
 ${ENTER}
 ${POLICY}
 local known, state, place = unpack(redis.call('HMGET', job, 'documentSha256', 'state', 'place'))
@@ -114,6 +114,7 @@ place = math.min(math.floor(start), ${PLACES_PER_PRIORITY - 1}) + 1 + (3 - prior
 redis.call('HSET', job, 'documentSha256', sha, 'document', document, 'model', model, 'labels', labels, 'createdAt', now,
   'submitter', submitter, 'place', place)
 if artifacts ~= '' then redis.call('HSET', job, 'artifacts', artifacts) end
+if trace ~= '' then redis.call('HSET', job, 'traceparent', trace) end
 if expires ~= '' then
   redis.call('HSET', job, 'expiresAt', expires)
   redis.call('ZADD', '${keys.expiries}', expires, id)
@@ -148,9 +149,10 @@ local share = '${keys.share('')}' .. model
 local v = (tonumber(place) - 1) % ${PLACES_PER_PRIORITY}
 if v > (tonumber(redis.call('HGET', share, 'v')) or 0) then redis.call('HSET', share, 'v', v) end
 attempt = tonumber(attempt) + 1
+local document, created, lost, queued, trace =
+  unpack(redis.call('HMGET', job, 'document', 'createdAt', 'lostConsumers', 'updatedAt', 'traceparent'))
 enter('placing', attempt, '', '')
-local document, created, lost = unpack(redis.call('HMGET', job, 'document', 'createdAt', 'lostConsumers'))
-return { 'ok', attempt, document, created, cancel or '', tonumber(lost) or 0, expires or '' }`;
+return { 'ok', attempt, document, created, cancel or '', tonumber(lost) or 0, expires or '', queued, trace or '' }`;
 
 const TRANSITION_LUA = `
 local job, events = KEYS[1], KEYS[2]
@@ -248,7 +250,7 @@ export function submitCall({ jobId, args }: Submission): EvalCall {
 
 /**
  * Starts the next attempt, whose number is the fencing token of all that follows. Answers `['ok', attempt, document,
- * createdAt, cancelRequested, lostConsumers, expiresAt]`, or `['parked']` when the submitter has as many running as he may,
+ * createdAt, cancelRequested, lostConsumers, expiresAt, queuedAt, traceparent]`, or `['parked']` when the submitter has as many running as he may,
  * `['missing']`, or the state that stands.
  */
 export function beginCall(jobId: string, now: number): EvalCall {

@@ -37,6 +37,8 @@ export const keys = {
   parked: (submitter: string) => `${PREFIX}:parked:${submitter}`,
   /** String: when the next submission of this submitter is due. */
   rate: (submitter: string) => `${PREFIX}:rate:${submitter}`,
+  /** Sorted set: digests of artifacts that somebody was told of as there, by when. */
+  promised: `${PREFIX}:promised`,
   /** String: the orchestrator that sweeps now. */
   sweeper: `${PREFIX}:sweeper`,
   /** Hash: deployment name -> its record (deployment.ts), JSON. */

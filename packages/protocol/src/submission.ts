@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { JobDocument } from './job.js';
+import { readTraceparent } from './traceparent.js';
 
 /** Name of the BullMQ jobs. */
 export const QUEUE_JOB_NAME = 'job';
@@ -30,12 +31,15 @@ export interface SubmissionOptions {
   readonly now: number;
   /** The name of an API key; otherwise the label of the document counts. */
   readonly submitter?: string | undefined;
+  /** W3C trace context of whoever submits, when that is traced. */
+  readonly traceparent?: string | undefined;
 }
 
 /** @param document - with its defaults filled in, so that a written default and a missing one are the same job */
 export function submission(document: JobDocument, jobId: string, options: SubmissionOptions): Submission {
   const { jobId: _ignored, ...content } = document;
   const { now, submitter = document.labels[SUBMITTER_LABEL] ?? DEFAULT_SUBMITTER } = options;
+  const traceparent = readTraceparent(options.traceparent) === undefined ? '' : options.traceparent!;
   const text = JSON.stringify(content);
   const sha256 = createHash('sha256').update(text).digest('hex');
   const { startTimeoutMs } = document.limits;
@@ -47,7 +51,7 @@ export function submission(document: JobDocument, jobId: string, options: Submis
     model: document.model,
     submitter,
     priority: document.priority,
-    args: [text, sha256, document.model, labels, now, submitter, document.priority, expiresAt, artifacts],
+    args: [text, sha256, document.model, labels, now, submitter, document.priority, expiresAt, artifacts, traceparent],
   };
 }
 

@@ -5,11 +5,15 @@
  * @module
  */
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const NAMES = /^pbn(\d+)-/;
 const RESOLVERS = '/etc/netns';
+const SLOW_LINK = fileURLToPath(new URL('slow_link.py', import.meta.url));
+const PYTHON = fileURLToPath(new URL('../../../.venv/bin/python', import.meta.url));
 
 const ip = (...args: string[]): string =>
   execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
@@ -48,8 +52,8 @@ export interface Host {
   run(command: string, ...args: string[]): string;
   /** Pulls its cable, or plugs it in again. */
   link(state: 'up' | 'down'): void;
-  /** Makes every packet of it late; 0 is as before. @returns false where the kernel has no netem */
-  delay(milliseconds: number): boolean;
+  /** Makes every packet late that it sends or gets; returns what makes it as before. */
+  slow(milliseconds: number): Promise<() => void>;
 }
 
 function removeLeftOvers(): void {
@@ -119,16 +123,29 @@ export class Network {
       spawn: (command, args, options) =>
         spawn('ip', ['netns', 'exec', name, command, ...args], { ...options, detached: true }),
       link: (state) => void ip('-n', hub, 'link', 'set', 'dev', port, state),
-      delay: (milliseconds) => {
-        try {
-          const verb = milliseconds === 0 ? ['del'] : ['replace'];
-          const what = milliseconds === 0 ? [] : ['netem', 'delay', `${milliseconds}ms`];
-          run('tc', 'qdisc', ...verb, 'dev', 'eth0', 'root', ...what);
-          return true;
-        } catch {
-          return false;
-        }
-      },
+      slow: (milliseconds) => this.#slow(port, short, milliseconds),
+    };
+  }
+
+  /** Not by netem, which many kernels lack: the port moves to a switch of its own, and a process carries the frames across. */
+  async #slow(port: string, short: string, milliseconds: number): Promise<() => void> {
+    const hub = `${this.#prefix}hub`;
+    const [aside, near, far] = [`slow-${short}`, `near-${short}`, `far-${short}`];
+    const command = ['netns', 'exec', hub, PYTHON, SLOW_LINK, near, far, `${milliseconds}`];
+    const carrier = spawn('ip', command, { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(carrier.stdout, 'data');
+    ip('-n', hub, 'link', 'add', aside, 'type', 'bridge');
+    for (const [device, master] of [
+      [near, aside],
+      [far, 'hub'],
+      [port, aside],
+    ] as const)
+      ip('-n', hub, 'link', 'set', 'dev', device, 'master', master, 'up');
+    ip('-n', hub, 'link', 'set', aside, 'up');
+    return () => {
+      ip('-n', hub, 'link', 'set', 'dev', port, 'master', 'hub');
+      carrier.kill('SIGKILL');
+      ip('-n', hub, 'link', 'del', aside);
     };
   }
 

@@ -10,10 +10,13 @@ import { PatchbayError } from '@patchbay/protocol';
 const ERROR_TRAILER = 'patchbay-error-bin';
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 
-/** The servers allow pings at this rate (their own minimum is set below it). */
+/**
+ * The servers allow pings at this rate (their own minimum is set below it). A peer that is cut off without a word is known
+ * after both times; a process that only is slow answers pings in time, since no Python runs for that.
+ */
 export const CHANNEL_OPTIONS: ClientOptions = {
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.keepalive_time_ms': 3_000,
+  'grpc.keepalive_timeout_ms': 3_000,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 1_000,
   'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,

@@ -52,6 +52,8 @@ export interface GangJob {
   readonly ticket: string;
   /** By training run the checkpoint to go on from. */
   readonly resume: Readonly<Record<string, Checkpoint>>;
+  /** Of a job that is traced. */
+  readonly traceparent?: string | undefined;
 }
 
 /** Of a training run, after so many steps. */
@@ -62,7 +64,10 @@ export interface Checkpoint {
 
 /** One message of a gang. */
 export type GangUpdate =
-  { readonly kind: 'running' } | { readonly kind: 'event' | 'done' | 'failed' | 'validated'; readonly json: Buffer };
+  | { readonly kind: 'running' }
+  | { readonly kind: 'event' | 'validated'; readonly json: Buffer }
+  /** `spans` of a traced job. */
+  | { readonly kind: 'done' | 'failed'; readonly json: Buffer; readonly spans: Buffer };
 
 export type DeployProgress = { readonly phase: string; readonly message: string; readonly fraction?: number };
 export type DeployUpdate =
@@ -80,10 +85,10 @@ const REPLICA_STATE = {
 } as const satisfies Record<ReplicaState, Replica['state']>;
 
 export function startRequest(job: GangJob, epoch: number): ExecuteRequest {
-  const { jobId, attempt, document, deadlineUnixMs, artifactUrl, ticket, resume } = job;
+  const { jobId, attempt, document, deadlineUnixMs, artifactUrl, ticket, resume, traceparent = '' } = job;
   const resumeJson = Object.keys(resume).length === 0 ? '' : JSON.stringify(resume);
   const documentJson = Buffer.from(document);
-  const value = { documentJson, deadlineUnixMs, artifactUrl, ticket, afterSeq: 0, resumeJson };
+  const value = { documentJson, deadlineUnixMs, artifactUrl, ticket, afterSeq: 0, resumeJson, traceparent };
   return { key: { jobId, attempt, epoch }, command: { $case: 'start', value } };
 }
 
@@ -103,7 +108,7 @@ export function validateRequest(key: GangKey, document: string): ExecuteRequest 
 }
 
 /** Undefined for a message without a body, which a newer cluster may send. */
-export function readUpdate({ update }: ExecuteResponse): GangUpdate | undefined {
+export function readUpdate({ update, spansJson: spans }: ExecuteResponse): GangUpdate | undefined {
   switch (update?.$case) {
     case undefined:
       return undefined;
@@ -112,9 +117,9 @@ export function readUpdate({ update }: ExecuteResponse): GangUpdate | undefined 
     case 'eventJson':
       return { kind: 'event', json: update.value };
     case 'doneJson':
-      return { kind: 'done', json: update.value };
+      return { kind: 'done', json: update.value, spans };
     case 'failedJson':
-      return { kind: 'failed', json: update.value };
+      return { kind: 'failed', json: update.value, spans };
     case 'validatedJson':
       return { kind: 'validated', json: update.value };
   }

@@ -37,6 +37,8 @@ export interface GangHandlers {
   readonly onRunning: () => void;
   /** `seq` counts them. A promise holds the gang's further messages back until it resolves. */
   readonly onEvent: (json: Buffer, seq: number) => Promise<unknown> | undefined;
+  /** Just before the end of a job that is traced. */
+  readonly onSpans?: (json: Buffer) => void;
 }
 
 export interface GangRun {
@@ -196,13 +198,25 @@ export class GangConnection {
       case 'event':
         return entry.handlers.onEvent(update.json, seq);
       case 'failed':
+        this.tellSpans(entry, update.spans);
         this.settle(entry, () => entry.reject(this.asFailed(update.json)));
         return undefined;
       case 'done':
+        this.tellSpans(entry, update.spans);
+        this.resolve(entry, update.json);
+        return undefined;
       case 'validated':
-        this.settle(entry, () => entry.resolve({ json: update.json, route: entry.route ?? 'direct' }));
+        this.resolve(entry, update.json);
         return undefined;
     }
+  }
+
+  private resolve(entry: Open, json: Buffer): void {
+    this.settle(entry, () => entry.resolve({ json, route: entry.route ?? 'direct' }));
+  }
+
+  private tellSpans({ handlers }: Open, spans: Buffer): void {
+    if (spans.length > 0) handlers.onSpans?.(spans);
   }
 
   /** The record alone decides which attempt is stale; to the gang, an older epoch is one, too. */

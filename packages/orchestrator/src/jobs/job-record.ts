@@ -29,6 +29,10 @@ export interface BegunJob {
   /** How often whoever ran it vanished. */
   readonly lostConsumers: number;
   readonly expiresAt: number | undefined;
+  /** When it last came into the queue. */
+  readonly queuedAt: number;
+  /** W3C trace context of its submission. */
+  readonly traceparent: string | undefined;
 }
 
 /** `parked`: it goes on when another job of its submitter ends. `over`: it is over, or gone. */
@@ -54,7 +58,8 @@ export class JobRecords {
   /** Starts the next attempt in one round trip. */
   async begin(jobId: string): Promise<Begun> {
     const answer = (await this.redis.eval(...beginCall(jobId, Date.now()))) as (string | number)[];
-    const [verdict, attempt, document, createdAt, cancelRequested, lostConsumers, expiresAt] = answer.map(String);
+    const [verdict, attempt, document, createdAt, cancelRequested, lostConsumers, expiresAt, queuedAt, traceparent] =
+      answer.map(String);
     if (verdict === 'parked') return 'parked';
     if (verdict !== 'ok') return 'over';
     return {
@@ -64,6 +69,8 @@ export class JobRecords {
       cancelRequested: cancelRequested === '' ? undefined : cancelRequested,
       lostConsumers: Number(lostConsumers),
       expiresAt: expiresAt === '' ? undefined : Number(expiresAt),
+      queuedAt: Number(queuedAt),
+      traceparent: traceparent === '' ? undefined : traceparent,
     };
   }
 

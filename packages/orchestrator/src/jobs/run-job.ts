@@ -19,6 +19,8 @@ import type { Tickets } from '../artifacts/tickets.js';
 import type { Logger } from '../log.js';
 import type { Metrics } from '../metrics.js';
 import type { Claim } from '../placement/claim.js';
+import { AttemptTrace } from '../tracing/job-trace.js';
+import type { Tracer } from '../tracing/tracer.js';
 import { JobClock, completeResult, type CompleteResult } from './complete-result.js';
 import type { EventLog } from './event-log.js';
 import type { BegunJob, JobRecords } from './job-record.js';
@@ -38,6 +40,8 @@ export interface JobParts {
   readonly tickets: Tickets;
   readonly metrics: Metrics;
   readonly log: Logger;
+  /** Only where traces are wanted. */
+  readonly tracer?: Tracer | undefined;
   readonly limits: Pick<OrchestratorConfig, 'placeTimeoutMs' | 'cancelGraceMs'>;
   readonly artifactUrl: () => string;
   readonly claim: (model: string, signal: AbortSignal, limitMs: number) => Promise<Claim>;
@@ -65,12 +69,25 @@ export async function runJob(lease: Lease, stop: StopSwitch, parts: JobParts): P
   const begun = await parts.records.begin(lease.jobId);
   // a parked job has no queue entry; it gets one when another job of its submitter ends
   if (begun === 'over' || begun === 'parked') return 'over';
-  const attempt = new Attempt(lease, begun, stop, parts, clock);
-  return new Settlement(lease, begun.attempt, parts).settle(await attempt.run());
+  const trace = AttemptTrace.begin(parts.tracer, { ...lease, ...begun }, clock.taken);
+  const outcome = await new Attempt(lease, begun, stop, parts, clock, trace).run();
+  const settlement = new Settlement(lease, begun.attempt, parts);
+  const ending = await settlement.settle(outcome);
+  trace?.ended(clock.now(), settlement.recorded, whyNot(outcome));
+  return ending;
+}
+
+/** Undefined for a job that is completed. */
+function whyNot(outcome: Outcome): string | undefined {
+  if (outcome.kind === 'completed') return undefined;
+  return outcome.kind === 'failed' ? outcome.error.code : outcome.cause.why;
 }
 
 /** One place that turns any outcome into a state. */
 class Settlement {
+  /** The end of the job, if this attempt was the one to record it. */
+  recorded: JobState | undefined;
+
   constructor(
     private readonly lease: Lease,
     private readonly attempt: number,
@@ -118,8 +135,10 @@ class Settlement {
       ...(failure && { reason: failure.message, error: failure.toJSON() }),
     };
     const answer = await this.move(state, told);
-    if (answer === 'ok') this.parts.metrics.ended(this.lease.model, state);
-    else if (answer !== state)
+    if (answer === 'ok') {
+      this.recorded = state;
+      this.parts.metrics.ended(this.lease.model, state);
+    } else if (answer !== state)
       this.parts.log.warn({ ...this.lease, attempt: this.attempt, state, answer }, 'the end of a job was refused');
     return 'over';
   }
@@ -144,6 +163,7 @@ class Attempt {
     private readonly stop: StopSwitch,
     private readonly parts: JobParts,
     private readonly clock: JobClock,
+    private readonly trace: AttemptTrace | undefined,
   ) {}
 
   async run(): Promise<Outcome> {
@@ -174,6 +194,7 @@ class Attempt {
 
   private async runOn(claim: Claim, timeoutMs: number): Promise<CompleteResult> {
     const sent = this.clock.now();
+    this.trace?.placed(sent);
     const run = this.start(claim, timeoutMs, sent);
     // the replica is free when the gang is done with the job, which may be after the job's recorded end
     run.done.then(
@@ -202,10 +223,12 @@ class Attempt {
       artifactUrl: this.parts.artifactUrl(),
       ticket: this.parts.tickets.issue(jobId, attempt, deadlineUnixMs + TICKET_SLACK_MS),
       resume: this.resume,
+      traceparent: this.trace?.traceparent,
     };
     return claim.gang.execute(job, {
       onRunning: () => this.markRunning(timeoutMs),
       onEvent: (json, seq) => this.parts.events.append(jobId, attempt, json, seq),
+      onSpans: (json) => this.trace?.gang(json, sent, this.clock.now()),
     });
   }
 

@@ -8,6 +8,8 @@ export interface SubmitOptions {
   readonly jobId?: string | undefined;
   /** Of the API key; a label of the document names another one only without. */
   readonly submitter?: string | undefined;
+  /** W3C trace context of the request. */
+  readonly traceparent?: string | undefined;
 }
 
 /** @throws the refusals of `readSubmitVerdict` */
@@ -17,8 +19,8 @@ export async function submitDocument(
   document: JobDocument,
   options: SubmitOptions = {},
 ): Promise<{ jobId: string; created: boolean }> {
-  const { jobId = document.jobId ?? randomUUID(), submitter } = options;
-  const job = submission(document, jobId, { now: Date.now(), submitter });
+  const { jobId = document.jobId ?? randomUUID(), submitter, traceparent } = options;
+  const job = submission(document, jobId, { now: Date.now(), submitter, traceparent });
   const { created, state, place } = readSubmitVerdict(job, await redis.eval(...submitCall(job)));
   // also when the record was there: a submission that broke off before its queue entry is completed by the next one
   if (state === 'queued') await queues.add(document.model, jobId, place);

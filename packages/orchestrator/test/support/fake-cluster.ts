@@ -28,6 +28,8 @@ type Update = NonNullable<ExecuteResponse['update']>;
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
+const NO_SPANS = Buffer.alloc(0);
+
 /** What a gang tells in any case. */
 const EMPTY = { activations: [], saveCtx: {}, parameters: [], hooks: [], warnings: [], files: {} };
 
@@ -41,9 +43,17 @@ export class FakeJob {
     readonly ticket: string,
     readonly artifactUrl: string,
     readonly deadlineUnixMs: number,
+    readonly traceparent: string,
     /** Sends on the stream that the start came from. */
-    readonly send: (update: Update) => void,
+    readonly send: (update: Update, spansJson?: Buffer) => void,
   ) {}
+
+  private told = NO_SPANS;
+
+  /** What goes with its end. */
+  spans(tree: object): void {
+    this.told = json(tree);
+  }
 
   running(): void {
     this.send({ $case: 'running', value: {} });
@@ -54,11 +64,14 @@ export class FakeJob {
   }
 
   done(result: object = { runs: {}, timings: { forwardMs: 1 } }): void {
-    this.send({ $case: 'doneJson', value: json({ ...EMPTY, ...result }) });
+    this.send({ $case: 'doneJson', value: json({ ...EMPTY, ...result }) }, this.told);
   }
 
   failed(error: Partial<ErrorJson> & Pick<ErrorJson, 'code'>): void {
-    this.send({ $case: 'failedJson', value: json({ message: 'told by the gang', retryable: false, ...error }) });
+    this.send(
+      { $case: 'failedJson', value: json({ message: 'told by the gang', retryable: false, ...error }) },
+      this.told,
+    );
   }
 }
 
@@ -254,16 +267,17 @@ export class FakeCluster {
     const key = request.key!;
     let seq = request.command?.$case === 'start' ? request.command.value.afterSeq : 0;
     const counted = (update: Update): boolean => update.$case === 'running' || update.$case === 'eventJson';
-    const answer = (update: Update): void => send({ key, update, seq: counted(update) ? ++seq : 0 });
+    const answer = (update: Update, spansJson = NO_SPANS): void =>
+      send({ key, update, seq: counted(update) ? ++seq : 0, spansJson });
     const { command } = request;
     if (command?.$case === 'start') {
-      const { documentJson, ticket, artifactUrl, deadlineUnixMs } = command.value;
+      const { documentJson, ticket, artifactUrl, deadlineUnixMs, traceparent } = command.value;
       const document = JSON.parse(documentJson.toString()) as FakeJob['document'];
       if (key.epoch !== this.epoch) {
         const lost = { code: 'PB_GANG_LOST', message: 'of another epoch', retryable: true };
         return answer({ $case: 'failedJson', value: json(lost) });
       }
-      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, answer);
+      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, traceparent, answer);
       this.starts.push(job);
       this.script.start(job);
     } else if (command?.$case === 'cancel') {

@@ -52,6 +52,13 @@ export const cancelBody = z.object({ reason: z.string().max(1000).optional() }).
 export const drainBody = z.strictObject({ draining: z.boolean() });
 export const signInBody = z.object({ token: z.string().min(1).max(4096) });
 
+export const traceHeaders = z.object({
+  traceparent: z
+    .string()
+    .optional()
+    .describe('W3C trace context that the job belongs to; one that is broken counts for nothing.'),
+});
+
 /** Where to resume a stream of events: the id of the last one that was seen. */
 export const eventsHeaders = z.object({
   'last-event-id': z

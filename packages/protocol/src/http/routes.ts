@@ -93,6 +93,7 @@ export const ROUTES = {
     summary: 'Submits a document; the same id and document again is the first job',
     submitters: 'any',
     query: requests.submitQuery,
+    headers: requests.traceHeaders,
     body: requests.checkedDocument,
     status: 201,
     answer: answers.submitted,

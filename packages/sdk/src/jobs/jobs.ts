@@ -14,6 +14,7 @@ import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline
 import { EventFeed } from '../transport/event-feed.js';
 import type { HttpClient } from '../transport/http.js';
 import { callRoute } from '../transport/routes.js';
+import { tracedSubmission } from '../transport/traced.js';
 import { buildJob, type JobSpec } from './job-builder.js';
 import { JobHandle, type CancelOptions, type JobServices } from './job-handle.js';
 import { Paged } from './paged.js';
@@ -74,9 +75,12 @@ export class Jobs {
     const attempt = new AbortController();
     try {
       for (const hook of hookFunctions) hook.register(jobId);
-      const job = submission(parsed, jobId, { now: Date.now() });
-      const work = this.#send(job, feed, attempt.signal, given === undefined);
-      await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
+      const named = { 'patchbay.job.id': jobId, 'patchbay.model': parsed.model };
+      await tracedSubmission(named, async (traceparent) => {
+        const job = submission(parsed, jobId, { now: Date.now(), traceparent });
+        const work = this.#send(job, feed, attempt.signal, given === undefined);
+        await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
+      });
     } catch (cause) {
       attempt.abort();
       for (const hook of hookFunctions) hook.release(jobId);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,36 @@ def test_an_edit_of_a_sharded_module_comes_back_with_its_files(client: GangClien
     activations = load(files["activations.safetensors"])
     assert [list(tensor.shape) for tensor in activations.values()] == [[1, 3, 128]]
     assert load(files["outputs.safetensors"])["r/logits"].shape[-1] == 128
+
+
+def test_a_traced_job_tells_what_each_rank_did_and_when(client: GangClient) -> None:
+    key = client.key("traced")
+    client.start(key, document("def edit(m, x, s, ms):\n    return x * 2"), traceparent="00-trace")
+    client.until_end(key)
+    gang = json.loads(client.last.spans_json)
+    assert [rank["name"] for rank in gang["children"]] == ["rank 0", "rank 1"]
+    for rank in gang["children"]:
+        prepare, forward, write = rank["children"]
+        assert [prepare["name"], forward["name"], write["name"]] == ["prepare", "forward", "write"]
+        (hook,) = forward["children"]
+        assert (hook["name"], hook["attributes"]["module"], hook["attributes"]["calls"]) == ("hook h", MODULE, 1)
+    root_hook, peer_hook = (rank["children"][1]["children"][0] for rank in gang["children"])
+    assert root_hook["attributes"]["editMs"] > 0
+    assert peer_hook["attributes"]["editMs"] == 0, "it only gave its part and waited"
+    assert outside(gang) == []
+
+
+def outside(span: dict[str, Any]) -> list[str]:
+    """Spans that do not lie within the one around them."""
+    lasts = span["endMs"] - span["startMs"]
+    children = span.get("children", [])
+    wrong = [each["name"] for each in children if not 0 <= each["startMs"] <= each["endMs"] <= lasts + 0.002]
+    return wrong + [name for each in children for name in outside(each)]
+
+
+def test_nothing_is_told_of_a_job_that_is_not_traced(client: GangClient) -> None:
+    client.run("untraced", document("def edit(m, x, s, ms):\n    return x"))
+    assert client.last.spans_json == b""
 
 
 def test_a_failing_edit_fails_its_job_only(client: GangClient) -> None:

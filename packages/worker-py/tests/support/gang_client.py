@@ -35,6 +35,7 @@ class GangClient:
         artifact_url: str = "",
         ticket: str = "",
         after_seq: int = 0,
+        traceparent: str = "",
     ) -> None:
         start = pb.StartJob(
             document_json=json.dumps(document).encode(),
@@ -42,6 +43,7 @@ class GangClient:
             artifact_url=artifact_url,
             ticket=ticket,
             after_seq=after_seq,
+            traceparent=traceparent,
         )
         self._requests.put(pb.ExecuteRequest(key=key, start=start))
 
@@ -54,6 +56,7 @@ class GangClient:
 
     def next(self) -> pb.ExecuteResponse:
         response: pb.ExecuteResponse = next(self._responses)
+        self.last = response
         return response
 
     def until_end(self, key: pb.JobKey) -> tuple[list[str], dict[str, Any]]:

@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream';
 import { error } from '@patchbay/protocol';
 import { MEDIA, ROUTES } from '@patchbay/protocol/http';
 import type { FastifyPluginAsync, FastifyReply } from 'fastify';
+import type { Promises } from '../../artifacts/promises.js';
 import type { ArtifactInfo, ArtifactStore } from '../../artifacts/store.js';
 import { parseRange } from '../range.js';
 import { serve } from '../serve.js';
@@ -10,9 +11,13 @@ import { serve } from '../serve.js';
 export interface ArtifactRouteParts {
   readonly artifacts: ArtifactStore;
   readonly artifactMaxBytes: number;
+  readonly promises: Promises;
+  /** @throws `PB_REDIS_UNAVAILABLE` */
+  readonly requireRedis: () => void;
 }
 
-export function artifactRoutes({ artifacts, artifactMaxBytes }: ArtifactRouteParts): FastifyPluginAsync {
+export function artifactRoutes(parts: ArtifactRouteParts): FastifyPluginAsync {
+  const { artifacts, artifactMaxBytes, promises, requireRedis } = parts;
   return async (app) => {
     // whatever its type says, the body is passed on as it comes
     app.removeAllContentTypeParsers();
@@ -26,7 +31,10 @@ export function artifactRoutes({ artifacts, artifactMaxBytes }: ArtifactRoutePar
       return artifacts.put(sha256, (request.body as Readable | undefined) ?? request.raw);
     });
 
+    // who asks this spares himself an upload: the file must last as if he had sent it
     serve(app, ROUTES.headArtifact, async ({ params, reply }) => {
+      requireRedis();
+      await promises.make(params.sha256);
       const info = await artifacts.head(params.sha256);
       return describe(reply, info).header('content-length', info.bytes).send();
     });

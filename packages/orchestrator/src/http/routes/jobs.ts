@@ -23,8 +23,8 @@ export interface JobRouteParts {
 
 export function jobRoutes({ redis, openFollower, queues, records, reader, auth }: JobRouteParts): FastifyPluginAsync {
   return async (app) => {
-    serve(app, ROUTES.submit, ({ query, body, request }) =>
-      submitDocument(redis, queues, body, { ...query, submitter: auth.submitterOf(request) }),
+    serve(app, ROUTES.submit, ({ query, headers: { traceparent }, body, request }) =>
+      submitDocument(redis, queues, body, { ...query, traceparent, submitter: auth.submitterOf(request) }),
     );
 
     serve(app, ROUTES.jobs, async ({ query: { limit, cursor, label = [], ...filter }, request }) => {

@@ -4,6 +4,7 @@
  * @module
  */
 import { keys } from '@patchbay/protocol';
+import { Promises } from '../../artifacts/promises.js';
 import type { ArtifactStore } from '../../artifacts/store.js';
 import type { Redis } from '../../redis.js';
 import type { JobRecords } from '../job-record.js';
@@ -21,13 +22,16 @@ const COLLECT_EVERY_MS = 60_000;
 
 export class Retention {
   private nextCollection = Date.now() + COLLECT_EVERY_MS;
+  private readonly promises: Promises;
 
   constructor(
     private readonly redis: Redis,
     private readonly records: JobRecords,
     private readonly artifacts: ArtifactStore,
     private readonly limits: RetentionLimits,
-  ) {}
+  ) {
+    this.promises = new Promises(redis);
+  }
 
   /** All that is due. */
   async run(now = Date.now()): Promise<void> {
@@ -56,13 +60,18 @@ export class Retention {
     }
   }
 
-  /** Removes artifacts that are older than the time to live and that no job refers to. Resolves to how many. */
+  /** Removes artifacts that are older than the time to live, and that no job refers to or will. Resolves to how many. */
   async collectArtifacts(now = Date.now()): Promise<number> {
-    const old = await this.artifacts.olderThan(now - this.limits.artifactTtlMs);
+    const before = now - this.limits.artifactTtlMs;
+    await this.promises.forget(before);
+    const old = await this.artifacts.olderThan(before);
     if (old.length === 0) return 0;
     const wanted = await this.referred();
     let gone = 0;
-    for (const sha256 of old) if (!wanted.has(sha256) && (await this.artifacts.delete(sha256))) gone += 1;
+    for (const sha256 of old) {
+      if (wanted.has(sha256) || (await this.promises.holds(sha256, before))) continue;
+      if (await this.artifacts.delete(sha256)) gone += 1;
+    }
     return gone;
   }
 

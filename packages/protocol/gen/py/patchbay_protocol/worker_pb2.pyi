@@ -415,6 +415,7 @@ class StartJob(_message.Message):
     TICKET_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     RESUME_JSON_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     document_json: _builtins.bytes
     deadline_unix_ms: _builtins.int
     """Unix milliseconds; 0 = none"""
@@ -425,6 +426,8 @@ class StartJob(_message.Message):
     """Of a start that is sent again: the last `seq` that was heard"""
     resume_json: _builtins.str
     """{run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none"""
+    traceparent: _builtins.str
+    """W3C; of a job that is traced, whose end then tells `spans_json`. Empty = not traced"""
     def __init__(
         self,
         *,
@@ -434,10 +437,11 @@ class StartJob(_message.Message):
         ticket: _builtins.str = ...,
         after_seq: _builtins.int = ...,
         resume_json: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "resume_json", b"resume_json", "ticket", b"ticket"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "artifact_url", b"artifact_url", "deadline_unix_ms", b"deadline_unix_ms", "document_json", b"document_json", "resume_json", b"resume_json", "ticket", b"ticket", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -520,6 +524,7 @@ class ExecuteResponse(_message.Message):
     FAILED_JSON_FIELD_NUMBER: _builtins.int
     VALIDATED_JSON_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    SPANS_JSON_FIELD_NUMBER: _builtins.int
     event_json: _builtins.bytes
     """Body of an event of packages/protocol/src/events.ts"""
     done_json: _builtins.bytes
@@ -530,6 +535,8 @@ class ExecuteResponse(_message.Message):
     """{warnings}"""
     seq: _builtins.int
     """Counts `running` and `event_json` of an attempt from 1, so that a break loses and doubles none; 0 for the others"""
+    spans_json: _builtins.bytes
+    """With the end of a traced job: {name, startMs, endMs, attributes?, children?}, times from the start of the span around it"""
     @_builtins.property
     def key(self) -> Global___JobKey: ...
     @_builtins.property
@@ -546,10 +553,11 @@ class ExecuteResponse(_message.Message):
         failed_json: _builtins.bytes = ...,
         validated_json: _builtins.bytes = ...,
         seq: _builtins.int = ...,
+        spans_json: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "seq", b"seq", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_json", b"done_json", "event_json", b"event_json", "failed_json", b"failed_json", "key", b"key", "running", b"running", "seq", b"seq", "spans_json", b"spans_json", "update", b"update", "validated_json", b"validated_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["running", "event_json", "done_json", "failed_json", "validated_json"]  # noqa: Y015
     _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015

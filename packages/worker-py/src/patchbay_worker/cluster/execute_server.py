@@ -153,7 +153,12 @@ class ExecuteServer(worker_pb2_grpc.GangServicer):
         elif command == "start":
             start = request.start
             given = Start(
-                start.document_json, start.deadline_unix_ms, start.artifact_url, start.ticket, start.resume_json
+                start.document_json,
+                start.deadline_unix_ms,
+                start.artifact_url,
+                start.ticket,
+                start.resume_json,
+                start.traceparent,
             )
             epoch.jobs.submit(key, given, push, start.after_seq)
         elif command == "cancel":

@@ -16,6 +16,7 @@ from typing import Final
 
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_worker.cluster.gang import Gang
+from patchbay_worker.cluster.gang_spans import GangSpans
 from patchbay_worker.cluster.running_job import JobKey, RunningJob, Start
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.sandbox.limits import limits_of
@@ -47,6 +48,7 @@ class Attempt:
         self.job: RunningJob | None = None
         self.cancelled: str | None = None
         self.timed_out = False
+        self.spans = GangSpans() if start.traceparent else None
         self._subscriber: Subscriber | None = None
         self._updates: deque[pb.ExecuteResponse] = deque()
         self._update_bytes = 0
@@ -87,6 +89,8 @@ class Attempt:
     def begin(self) -> Start:
         """Its time counts from now: what it waited for other jobs here is not its own."""
         waited_ms = round((time.time() - self.received) * 1e3)
+        if self.spans is not None:
+            self.spans.sent()
         if self.start.deadline_unix_ms:
             self.start = replace(self.start, deadline_unix_ms=self.start.deadline_unix_ms + waited_ms)
         return self.start
@@ -101,6 +105,7 @@ class GangJobs:
         self._attempts: OrderedDict[str, Attempt] = OrderedDict()
         self._waiting: deque[Attempt] = deque()
         self._wake = asyncio.Event()
+        self.completed = 0
 
     def submit(self, key: JobKey, start: Start, subscriber: Subscriber, after: int = 0) -> None:
         known = self._attempts.get(key.job_id)
@@ -169,6 +174,7 @@ class GangJobs:
             self._gang.spec.world_size,
             on_running=lambda: attempt.publish(pb.ExecuteResponse(key=_wire(key), running=pb.JobRunning())),
             on_event=lambda body: attempt.publish(pb.ExecuteResponse(key=_wire(key), event_json=body)),
+            spans=attempt.spans,
         )
         start = attempt.begin()
         expiry = self._expire_later(attempt)
@@ -178,6 +184,7 @@ class GangJobs:
             if expiry is not None:
                 expiry.cancel()
         if job.error is None:
+            self.completed += 1
             self._finish(attempt, pb.ExecuteResponse(key=_wire(key), done_json=job.result))
         else:
             self._finish(attempt, failed(key, self._cause(attempt) or job.error))
@@ -203,6 +210,8 @@ class GangJobs:
             self._stop(attempt, "its time is over")
 
     def _finish(self, attempt: Attempt, outcome: pb.ExecuteResponse) -> None:
+        if attempt.spans is not None:
+            outcome.spans_json = attempt.spans.to_json()
         attempt.end(outcome)
         ended = [job_id for job_id, each in self._attempts.items() if each.outcome is not None]
         for job_id in ended[: max(0, len(ended) - _MAX_REMEMBERED)]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from patchbay_worker.cluster.gang_spans import GangSpans
 from patchbay_worker.errors import PatchbayError
 from patchbay_worker.frames import Frame
 
@@ -39,6 +40,7 @@ class Start:
     artifact_url: str
     ticket: str
     resume: str = ""
+    traceparent: str = ""
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -46,6 +48,7 @@ class Start:
             "artifactUrl": self.artifact_url,
             "ticket": self.ticket,
             "resume": self.resume,
+            "traceparent": self.traceparent,
         }
 
 
@@ -53,7 +56,12 @@ class RunningJob:
     """`outcome` is the result's bytes from rank 0, or the error's JSON; set when `ended` is done."""
 
     def __init__(
-        self, key: JobKey, size: int, on_running: Callable[[], None], on_event: Callable[[bytes], None]
+        self,
+        key: JobKey,
+        size: int,
+        on_running: Callable[[], None],
+        on_event: Callable[[bytes], None],
+        spans: GangSpans | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.key = key
@@ -63,6 +71,7 @@ class RunningJob:
         self.error: bytes | PatchbayError | None = None
         self.running = on_running
         self._on_event = on_event
+        self._spans = spans
         self._size = size
         self._ready = 0
         self._errors: dict[int, bytes] = {}
@@ -75,6 +84,8 @@ class RunningJob:
                 self.prepared.set_result(True)
         elif frame.type == "event":
             self._on_event(frame.body)
+        elif frame.type == "spans" and self._spans is not None:
+            self._spans.take(rank, frame.body)
         elif frame.type in ("done", "failed"):
             self._end(rank, frame)
 

@@ -20,6 +20,7 @@ import ray
 
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_worker.cluster import placement
+from patchbay_worker.cluster.back_off import BackOff
 from patchbay_worker.cluster.execute_server import Epoch, ExecuteServer
 from patchbay_worker.cluster.gang import Gang
 from patchbay_worker.cluster.jobs import GangJobs
@@ -32,9 +33,6 @@ log = logging.getLogger(__name__)
 
 #: A cancelled job that does not stop by itself costs the gang after this long.
 CANCEL_GRACE_S: Final = 10.0
-#: An epoch that lasted this long has earned a restart at once.
-_STABLE_S: Final = 30.0
-_LONGEST_PAUSE_S: Final = 30.0
 #: A rank that was killed while it loaded says nothing about the model.
 _FIRST_STARTS: Final = 3
 _WATCH_S: Final = 30.0
@@ -72,6 +70,7 @@ class GroupSupervisor:
         self._life: asyncio.Task[None] | None = None
         self._gang: Gang | None = None
         self._failed_starts = 0
+        self._completed = 0
         self._placement: placement.Placement | None = None
 
     async def watch(self, known: int) -> dict[str, Any]:
@@ -114,12 +113,11 @@ class GroupSupervisor:
     async def _live(self) -> None:
         try:
             await self._prepare()
-            pause = 0.0
+            back_off = BackOff()
             while True:
                 started = time.monotonic()
                 reason = await self._live_one_epoch()
-                lasted = time.monotonic() - started
-                pause = 0.0 if lasted > _STABLE_S else min(max(2 * pause, 0.5), _LONGEST_PAUSE_S)
+                pause = back_off.after(time.monotonic() - started, completed=self._completed)
                 self._epoch += 1
                 await self._publish(state="restarting", epoch=self._epoch, token="", ranks=[], reason=reason.to_json())
                 await asyncio.sleep(pause)
@@ -161,6 +159,7 @@ class GroupSupervisor:
         """Returns why it ended; raises when the first start fails by what the user has to correct, or too often."""
         placed = self._placement
         assert placed is not None, "prepared before it lives"
+        self._completed = 0
         fleet = RayFleet(self._spec, placed, self._node)
         gang = self._gang = Gang(self._spec, self._epoch, fleet, self._untried_url())
         try:
@@ -190,6 +189,7 @@ class GroupSupervisor:
         )
         log.info("epoch %d of %s is ready at %s", self._epoch, self._spec.deployment, self._state.address)
         await jobs.serve()
+        self._completed = jobs.completed
         epoch.close_streams()
         await self._lose_gang()
         return gang.lost_error(gang.lost.result())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from patchbay_worker.errors import error
 from patchbay_worker.sharding.mesh import Mesh
+from patchbay_worker.spans import SpanLog
 
 if TYPE_CHECKING:
     from torch import Tensor  # the shell around the engine reads this file without torch
@@ -98,6 +99,7 @@ class JobContext:
     fetch_artifact: Callable[[str], bytes]
     store_artifact: Callable[[bytes], str] = no_store
     resume: Mapping[str, Checkpoint] = field(default_factory=dict)
+    spans: SpanLog = field(default_factory=lambda: SpanLog(wanted=False))
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,7 @@ class Engine:
             fetch_artifact=context.fetch_artifact,
             store_artifact=context.store_artifact,
             resume=context.resume,
+            spans=context.spans,
             warnings=prepared.compiled.warnings,
         )
 

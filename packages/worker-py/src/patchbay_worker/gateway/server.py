@@ -30,6 +30,8 @@ _STATES: Final = {
     "restarting": pb.REPLICA_STATE_RESTARTING,
     "failed": pb.REPLICA_STATE_FAILED,
 }
+#: What Ray raises when it is away, whatever was asked of it; a broken Ray Client raises the last two.
+_RAY_AWAY: Final = (ray.exceptions.RayError, ConnectionError, TimeoutError)
 _DTYPES: Final = ("float32", "bfloat16", "float16")
 
 
@@ -43,7 +45,10 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
 
     async def DescribeCluster(self, request: pb.DescribeClusterRequest, context: Context) -> pb.DescribeClusterResponse:
         await require_token(context, self._token)
-        return pb.DescribeClusterResponse(cluster_json=json.dumps(await self._driver.describe()))
+        try:
+            return pb.DescribeClusterResponse(cluster_json=json.dumps(await self._driver.describe()))
+        except _RAY_AWAY as problem:
+            await abort(context, self._away(problem))
 
     async def Health(self, request: pb.HealthRequest, context: Context) -> pb.HealthResponse:
         await require_token(context, self._token)
@@ -68,11 +73,9 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             return pb.DeployResponse(ready=_deployment(wanted.deployment, states))
         except PatchbayError as problem:
             return pb.DeployResponse(failed_json=json.dumps(problem.to_json()))
-        except (ray.exceptions.RayError, ConnectionError, TimeoutError) as problem:
+        except _RAY_AWAY as problem:
             # Says nothing of the model: whether it comes up is seen when Ray is back.
-            reason = f"Ray did not answer: {type(problem).__name__}: {problem}".strip().splitlines()[0]
-            told = error("PB_GATEWAY_UNAVAILABLE", address=self._driver.address, reason=reason)
-            return pb.DeployResponse(failed_json=json.dumps(told.to_json()))
+            return pb.DeployResponse(failed_json=json.dumps(self._away(problem).to_json()))
         except Exception as problem:
             log.exception("deploying %s failed", request.name)
             reason = f"{type(problem).__name__}: {problem}"
@@ -110,7 +113,10 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
 
     async def Undeploy(self, request: pb.UndeployRequest, context: Context) -> pb.UndeployResponse:
         await require_token(context, self._token)
-        return pb.UndeployResponse(existed=await self._deployments.undeploy(request.name))
+        try:
+            return pb.UndeployResponse(existed=await self._deployments.undeploy(request.name))
+        except _RAY_AWAY as problem:
+            await abort(context, self._away(problem))
 
     async def WatchDeployments(
         self, request: pb.WatchDeploymentsRequest, context: Context
@@ -127,12 +133,22 @@ class GatewayService(worker_pb2_grpc.GatewayServicer):
             updates = await self._driver.execute(supervisor, request.request)
         except PatchbayError as problem:
             await abort(context, problem)
-        except ray.exceptions.RayError as problem:
-            reason = str(problem).strip().splitlines()[0]
+        except _RAY_AWAY as problem:
             epoch = request.request.key.epoch
-            await abort(context, error("PB_GANG_LOST", model=request.deployment, epoch=epoch, reason=reason))
+            await abort(
+                context, error("PB_GANG_LOST", model=request.deployment, epoch=epoch, reason=_first_line(problem))
+            )
         for update in updates:
             yield update
+
+    def _away(self, problem: Exception) -> PatchbayError:
+        reason = f"Ray did not answer: {_first_line(problem)}"
+        return error("PB_GATEWAY_UNAVAILABLE", address=self._driver.address, reason=reason)
+
+
+def _first_line(problem: Exception) -> str:
+    """Its kind too: some of Ray's have no words."""
+    return f"{type(problem).__name__}: {problem}".strip().splitlines()[0]
 
 
 def _deployment(name: str, states: Sequence[ReplicaState]) -> pb.Deployment:

@@ -75,7 +75,7 @@ class ActiveHook:
         part = whole_part(picked.tensor, dims.tp, selection) if copies else once.choose(picked.tensor, dims.tp)
         if part is None:
             return None
-        self.report.calls += 1
+        self.report.called()
         if not self.hook.spec.edits:
             once.read(part, ShardDims(part.dim, dims.dp))
             return None

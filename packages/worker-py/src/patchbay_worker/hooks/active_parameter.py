@@ -28,7 +28,7 @@ class ActiveParameter:
         self._parameter = parameter
 
     def on_gradient(self, gradient: Tensor) -> Tensor | None:
-        call, self.report.calls = self.report.calls, self.report.calls + 1
+        call = self.report.called()
         full = self._full(gradient.detach())
         if full is None:
             return None

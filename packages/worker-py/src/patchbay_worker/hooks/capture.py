@@ -71,7 +71,7 @@ class CaptureLog:
         started = time.perf_counter()
         # The model may write into its own tensor while the gather is under way.
         pending = start_gather(local.detach() if owned else local.detach().clone(), dims, self.mesh)
-        report.gather_ms += (time.perf_counter() - started) * 1e3
+        report.took("gather", started)
         self._pending.append((capture, pending, report, finish))
         if self.mesh.is_root:
             self.captures.append(capture)
@@ -87,5 +87,5 @@ class CaptureLog:
             if full is not None:
                 capture.tensor = finish(capture, full).cpu()
                 report.gathered_bytes += full.nbytes - pending.local.nbytes
-                report.gather_ms += (time.perf_counter() - started) * 1e3
+                report.took("gather", started)
         self._pending.clear()

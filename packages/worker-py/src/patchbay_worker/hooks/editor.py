@@ -161,7 +161,7 @@ class Editor:
         try:
             return self.attempt(what, otherwise)
         finally:
-            report.edit_ms += (time.perf_counter() - started) * 1e3
+            report.took("edit", started)
 
     def _remaining(self) -> float | None:
         """Seconds to the job's deadline; the sandbox keeps the edit's own limit besides."""

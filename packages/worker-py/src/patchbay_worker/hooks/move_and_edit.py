@@ -24,13 +24,13 @@ def move_and_edit(value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, re
     """x, cut along `dims`, on every rank -> edit(full x) on the root alone -> y, cut in the same way, on every rank."""
     started = time.perf_counter()
     full = gather_to_root(value, dims, mesh)
-    report.gather_ms += (time.perf_counter() - started) * 1e3
+    report.took("gather", started)
     if full is not None:
         report.gathered_bytes += full.nbytes - value.nbytes
         full = edit(full)
     started = time.perf_counter()
     result = scatter_from_root(full, value, dims, mesh)
-    report.scatter_ms += (time.perf_counter() - started) * 1e3
+    report.took("scatter", started)
     return result
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from patchbay_worker.hooks.spec import Route
+from patchbay_worker.spans import Span
+
+Part = Literal["gather", "edit", "scatter"]
 
 
 @dataclass
@@ -27,6 +31,38 @@ class HookReport:
     not_finite: int = 0
     _before: float = 0.0  # sums of squares over all calls
     _change: float = 0.0
+    _began: float | None = None
+    _ended: float = 0.0
+
+    def called(self) -> int:
+        """The number of this call."""
+        self._note(time.perf_counter())
+        self.calls += 1
+        return self.calls - 1
+
+    def took(self, part: Part, started: float) -> None:
+        """From `started` until now."""
+        ms = self._note(started) * 1e3
+        if part == "gather":
+            self.gather_ms += ms
+        elif part == "edit":
+            self.edit_ms += ms
+        else:
+            self.scatter_ms += ms
+
+    def _note(self, started: float) -> float:
+        self._ended = time.perf_counter()
+        if self._began is None:
+            self._began = started
+        return self._ended - started
+
+    def span(self) -> Span | None:
+        """From its first call to what its last one moved; None for a hook that no call came to."""
+        if self._began is None:
+            return None
+        told = self.to_json()
+        parts = {name: told[name] for name in ("module", "route", "calls", "gatherMs", "editMs", "scatterMs")}
+        return Span(f"hook {self.hook}", self._began, self._ended, parts)
 
     def compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
         """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector,

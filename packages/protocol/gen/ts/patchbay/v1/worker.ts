@@ -195,6 +195,8 @@ export interface StartJob {
   afterSeq: number;
   /** {run: {sha256, step}}: training runs that an earlier attempt left a checkpoint of; empty = none */
   resumeJson: string;
+  /** W3C; of a job that is traced, whose end then tells `spans_json`. Empty = not traced */
+  traceparent: string;
 }
 
 export interface CancelJob {
@@ -233,6 +235,8 @@ export interface ExecuteResponse {
     | undefined;
   /** Counts `running` and `event_json` of an attempt from 1, so that a break loses and doubles none; 0 for the others */
   seq: number;
+  /** With the end of a traced job: {name, startMs, endMs, attributes?, children?}, times from the start of the span around it */
+  spansJson: Buffer;
 }
 
 export interface JobRunning {
@@ -1699,7 +1703,15 @@ export const ExecuteRequest: MessageFns<ExecuteRequest> = {
 };
 
 function createBaseStartJob(): StartJob {
-  return { documentJson: Buffer.alloc(0), deadlineUnixMs: 0, artifactUrl: "", ticket: "", afterSeq: 0, resumeJson: "" };
+  return {
+    documentJson: Buffer.alloc(0),
+    deadlineUnixMs: 0,
+    artifactUrl: "",
+    ticket: "",
+    afterSeq: 0,
+    resumeJson: "",
+    traceparent: "",
+  };
 }
 
 export const StartJob: MessageFns<StartJob> = {
@@ -1721,6 +1733,9 @@ export const StartJob: MessageFns<StartJob> = {
     }
     if (message.resumeJson !== "") {
       writer.uint32(50).string(message.resumeJson);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(58).string(message.traceparent);
     }
     return writer;
   },
@@ -1786,6 +1801,14 @@ export const StartJob: MessageFns<StartJob> = {
             message.resumeJson = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.traceparent = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1826,6 +1849,7 @@ export const StartJob: MessageFns<StartJob> = {
         : isSet(object.resume_json)
         ? globalThis.String(object.resume_json)
         : "",
+      traceparent: isSet(object.traceparent) ? globalThis.String(object.traceparent) : "",
     };
   },
 
@@ -1849,6 +1873,9 @@ export const StartJob: MessageFns<StartJob> = {
     if (message.resumeJson !== "") {
       obj.resumeJson = message.resumeJson;
     }
+    if (message.traceparent !== "") {
+      obj.traceparent = message.traceparent;
+    }
     return obj;
   },
 
@@ -1863,6 +1890,7 @@ export const StartJob: MessageFns<StartJob> = {
     message.ticket = object.ticket ?? "";
     message.afterSeq = object.afterSeq ?? 0;
     message.resumeJson = object.resumeJson ?? "";
+    message.traceparent = object.traceparent ?? "";
     return message;
   },
 };
@@ -2111,7 +2139,7 @@ export const ExecuteViaRequest: MessageFns<ExecuteViaRequest> = {
 };
 
 function createBaseExecuteResponse(): ExecuteResponse {
-  return { key: undefined, update: undefined, seq: 0 };
+  return { key: undefined, update: undefined, seq: 0, spansJson: Buffer.alloc(0) };
 }
 
 export const ExecuteResponse: MessageFns<ExecuteResponse> = {
@@ -2138,6 +2166,9 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
     }
     if (message.seq !== 0) {
       writer.uint32(56).uint64(message.seq);
+    }
+    if (message.spansJson.length !== 0) {
+      writer.uint32(66).bytes(message.spansJson);
     }
     return writer;
   },
@@ -2211,6 +2242,14 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
             message.seq = longToNumber(reader.uint64());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.spansJson = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2246,6 +2285,11 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
         ? { $case: "validatedJson", value: Buffer.from(bytesFromBase64(object.validated_json)) }
         : undefined,
       seq: isSet(object.seq) ? globalThis.Number(object.seq) : 0,
+      spansJson: isSet(object.spansJson)
+        ? Buffer.from(bytesFromBase64(object.spansJson))
+        : isSet(object.spans_json)
+        ? Buffer.from(bytesFromBase64(object.spans_json))
+        : Buffer.alloc(0),
     };
   },
 
@@ -2267,6 +2311,9 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
     }
     if (message.seq !== 0) {
       obj.seq = Math.round(message.seq);
+    }
+    if (message.spansJson.length !== 0) {
+      obj.spansJson = base64FromBytes(message.spansJson);
     }
     return obj;
   },
@@ -2310,6 +2357,7 @@ export const ExecuteResponse: MessageFns<ExecuteResponse> = {
       }
     }
     message.seq = object.seq ?? 0;
+    message.spansJson = object.spansJson ?? Buffer.alloc(0);
     return message;
   },
 };

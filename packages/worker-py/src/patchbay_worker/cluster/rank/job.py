@@ -13,6 +13,7 @@ from patchbay_worker.artifacts.result_files import place_files
 from patchbay_worker.artifacts.transfer import ArtifactStore
 from patchbay_worker.engine.config import Checkpoint, JobContext, JobOutput
 from patchbay_worker.frames import Frame
+from patchbay_worker.spans import SpanLog
 
 
 def encode_json(value: Any) -> bytes:
@@ -46,6 +47,7 @@ class JobFrame:
         self.document = frame.body
         self.deadline_unix_ms = int(fields["deadlineUnixMs"]) or None
         self.resume = {run: Checkpoint(**at) for run, at in json.loads(fields.get("resume") or "{}").items()}
+        self.spans = SpanLog(wanted=bool(fields.get("traceparent")))
         self.store = store
         store.use(str(fields["artifactUrl"]), str(fields["ticket"]))
 
@@ -62,6 +64,7 @@ class JobFrame:
             fetch_artifact=self.store.get,
             store_artifact=self.store.put,
             resume=self.resume,
+            spans=self.spans,
         )
 
 

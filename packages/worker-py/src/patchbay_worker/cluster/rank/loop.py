@@ -96,8 +96,9 @@ class RankLoop:
 
     def _run_job(self, engine: Engine, job: JobFrame, alone: bool) -> None:
         try:
-            document = parse_document(job.document, limited=False)
-            prepared = engine.prepare(job.context(document))
+            with job.spans.during("prepare"):
+                document = parse_document(job.document, limited=False)
+                prepared = engine.prepare(job.context(document))
             # The engine knows a job from here on; a cancel that came before is told again.
             if (order := self._cancel_order) is not None and job.is_of(order):
                 engine.cancel(job.key["job"], str(order.fields["reason"]))
@@ -119,10 +120,12 @@ class RankLoop:
             self._lose(job, problem)
             return
         try:
-            body = finish(output, job) if output is not None else b""
+            with job.spans.during("write"):
+                body = finish(output, job) if output is not None else b""
         except Exception as problem:
             self._send_failed(job, problem)
             return
+        self._send_spans(job)
         self._socket.send(Frame("done", job.key, body))
 
     def _may_go(self, job: JobFrame, prepared: PreparedJob) -> bool:
@@ -141,7 +144,13 @@ class RankLoop:
         if not isinstance(problem, PatchbayError):
             log.exception("rank %d: job %s failed", self._hello.rank, job.key["job"])
             problem = error("PB_INTERNAL", reason=f"{type(problem).__name__}: {problem}")
+        self._send_spans(job)
         self._socket.send(Frame("failed", job.key, encode_json(problem.to_json())))
+
+    def _send_spans(self, job: JobFrame) -> None:
+        if job.spans.wanted:
+            told = job.spans.to_json(f"rank {self._hello.rank}")
+            self._socket.send(Frame("spans", job.key, encode_json(told)))
 
     def _lose(self, job: JobFrame, problem: BaseException) -> None:
         """Between collectives nothing can be saved: the other ranks may be waiting for this one."""

@@ -28,6 +28,7 @@ from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.scope import Rows, RunScope
 from patchbay_worker.hooks.token_guard import guarded_ids
 from patchbay_worker.sharding.fsdp import free_weights
+from patchbay_worker.spans import Span, SpanLog
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -48,6 +49,7 @@ class JobRun:
     fetch_artifact: Callable[[str], bytes]
     store_artifact: Callable[[bytes], str]
     resume: Mapping[str, Checkpoint]
+    spans: SpanLog
     warnings: list[str]
 
     def must_stop(self) -> bool:
@@ -99,11 +101,18 @@ def with_hooks(
         captures.finish()
         free_weights(job.loaded.model)
     output.forward_ms = (time.perf_counter() - started) * 1e3
+    if job.spans.wanted:
+        job.spans.add(_span(run, active, started))
     _close(active, output, captures)
     bring_home(job.world, output)
     if differentiated and job.world.is_root:  # no stage is in its backward pass any more
         job.editor.tell(lambda sandbox: sandbox.release())
     return output
+
+
+def _span(run: CompiledRun, active: list[Active], started: float) -> Span:
+    hooks = [span for hook in active if (span := hook.report.span()) is not None]
+    return Span(run.request.mode, started, time.perf_counter(), {"run": run.request.name}, hooks)
 
 
 def _close(active: list[Active], output: RunOutput, captures: CaptureLog) -> None:
