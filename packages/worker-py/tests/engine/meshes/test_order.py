@@ -27,8 +27,8 @@ def test_one_order_also_where_an_edit_fails(pair: Gang) -> None:
 
 
 def test_the_check_can_fail() -> None:
+    one, other = ("gather", (0, 1), (2,)), ("broadcast", (0, 1, 2), (1,))
     with pytest.raises(AssertionError, match="ranks"):
-        check([[("gather", (0, 1), (2,))], [("scatter", (0, 1), (2,))]], 1)
+        check([[one], [("scatter", (0, 1), (2,))]], 1)
     with pytest.raises(AssertionError, match="ranks"):  # each group for itself is in order
-        one, other = ("gather", (0, 1), (2,)), ("broadcast", (0, 1, 2), (1,))
         check([[one, other], [other, one], [other]], 1)
