@@ -41,6 +41,8 @@ export class FakeJob {
     readonly ticket: string,
     readonly artifactUrl: string,
     readonly deadlineUnixMs: number,
+    /** By training run, the checkpoint that it is to go on from. */
+    readonly resume: Record<string, { sha256: string; step: number }>,
     /** Sends on the stream that the start came from. */
     readonly send: (update: Update) => void,
   ) {}
@@ -257,13 +259,14 @@ export class FakeCluster {
     const answer = (update: Update): void => send({ key, update, seq: counted(update) ? ++seq : 0 });
     const { command } = request;
     if (command?.$case === 'start') {
-      const { documentJson, ticket, artifactUrl, deadlineUnixMs } = command.value;
+      const { documentJson, ticket, artifactUrl, deadlineUnixMs, resumeJson } = command.value;
       const document = JSON.parse(documentJson.toString()) as FakeJob['document'];
       if (key.epoch !== this.epoch) {
         const lost = { code: 'PB_GANG_LOST', message: 'of another epoch', retryable: true };
         return answer({ $case: 'failedJson', value: json(lost) });
       }
-      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, answer);
+      const resume = JSON.parse(resumeJson || '{}') as FakeJob['resume'];
+      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, resume, answer);
       this.starts.push(job);
       this.script.start(job);
     } else if (command?.$case === 'cancel') {
