@@ -1,15 +1,18 @@
-/** `npm run bench -- hooks | sharding | sandbox | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- hooks | sharding | memory | sandbox | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
 import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
 import { benchLoad } from './load.js';
+import { benchMemory } from './memory.js';
 import { benchSandbox } from './sandbox.js';
 import { benchSharding } from './sharding.js';
 
 const USAGE = `npm run bench -- <what>
   hooks [--rounds N]                   raw torch hook, reads and python edits at tp 1 and 2, as ratios to the plain forward
-  sharding [--rounds N]                passes with hooks against passes without, on every mesh; with PATCHBAY_FLEXMODEL
+  sharding [--rounds N]                passes with hooks against passes without, on every mesh, in time and in bytes
+                                       between ranks; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
+  memory [--jobs N]                    what ranks and the sandbox hold while one gang runs many jobs of every mode
   sandbox [--jobs N]                   round trips, life and memory of a sandbox against this process, and a whole job
                                        against "trusted" (--jobs 0: without)
   job   [--jobs N] [--gap MS] [--tp N] from the SDK call to the result, by phase
@@ -30,6 +33,7 @@ const { values, positionals } = parseArgs({
 const benches: Record<string, () => Promise<void>> = {
   hooks: () => benchSharding(Number(values.rounds), 'hooks', [{ tp: 1 }, { tp: 2 }]),
   sharding: () => benchSharding(Number(values.rounds)),
+  memory: () => benchMemory(Number(values.jobs)),
   sandbox: () => benchSandbox(1_000, Math.min(100, Number(values.jobs))),
   load: () => benchLoad(Number(values.jobs), values.profile),
   cancel: () => benchCancel(Number(values.rounds)),

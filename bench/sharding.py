@@ -6,36 +6,48 @@ PATCHBAY_FLEXMODEL (a checkout of VectorInstitute/flex_model) FlexModel's own ho
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from transformers import LlamaConfig, LlamaForCausalLM
+from on_ranks import AXES, LAYERS, MLP, VOCAB, WIDTH, parser, start_engine
+from wire import Route, formula, moved
 
 from patchbay_worker.contract import parse_document
-from patchbay_worker.engine.config import EngineConfig, JobContext
+from patchbay_worker.engine.config import JobContext
 from patchbay_worker.engine.engine import Engine
 from patchbay_worker.hooks.capture import CaptureLog
 
-LAYERS, WIDTH, MLP, VOCAB, TOKENS, ROWS = 8, 512, 2048, 1024, 64, 2
+TOKENS, ROWS = 64, 2
 SHARDED, REPLICATED = "model.layers.*.mlp.gate_proj", "model.layers.*"
 EDIT = "def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 1.001\n"
 IDS = [[(7 * index + row) % VOCAB for index in range(TOKENS)] for row in range(ROWS)]
 PYTHON = {"kind": "python", "source": EDIT}
 
 Timed = Callable[[str], float]
+NO_HOOK, NO_HOOK_BACK = "no hook", "backward, no hook"
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What a case has to move: `passes` of a tensor of `width` columns for every token and layer."""
+
+    width: int
+    route: Route
+    passes: int = 1
+
+    def bytes(self, mesh: dict[str, int]) -> int:
+        size = LAYERS * ROWS * TOKENS * self.width * 4
+        return self.passes * formula(mesh, size, self.route, replicated=self.width == WIDTH)
 
 
 @dataclass
@@ -45,23 +57,9 @@ class Case:
     name: str
     base: str
     run: Timed
+    moves: Moves | None = None
     seconds: list[float] = field(default_factory=list)
-
-
-def make_checkpoint(folder: str) -> None:
-    """A random Llama, large enough for its forward to be more than overhead."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        hidden_size=WIDTH,
-        intermediate_size=MLP,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        vocab_size=VOCAB,
-        max_position_embeddings=256,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    Path(folder, "ready").touch()
+    wire: int = 0
 
 
 def document(hooks: list[dict[str, Any]], **run: Any) -> dict[str, Any]:
@@ -113,29 +111,34 @@ def blocking_read(engine: Engine, body: dict[str, Any], job: str) -> float:
 
 
 def forward_cases(engine: Engine) -> list[Case]:
-    plain, base = document([]), "no hook"
     read = document([{"moduleName": SHARDED}])
     jobs = {
-        "read, replicated": document([{"moduleName": REPLICATED}]),
-        "read, sharded": read,
-        "python edit, replicated": document([{"moduleName": REPLICATED, "edit": PYTHON, "save": "none"}]),
-        "python edit, sharded": document([{"moduleName": SHARDED, "edit": PYTHON, "save": "none"}]),
+        "read, replicated": (document([{"moduleName": REPLICATED}]), Moves(WIDTH, "read")),
+        "read, sharded": (read, Moves(MLP, "read")),
+        "python edit, replicated": (document([edited(REPLICATED)]), Moves(WIDTH, "edit")),
+        "python edit, sharded": (document([edited(SHARDED)]), Moves(MLP, "edit")),
     }
-    cases = [Case(base, base, partial(run_job, engine, plain))]
-    cases.append(Case("raw torch hook", base, partial(raw_hook, engine, plain)))
-    cases.append(Case("read, sharded, blocking", base, partial(blocking_read, engine, read)))
-    return cases + [Case(name, base, partial(run_job, engine, body)) for name, body in jobs.items()]
+    return [
+        Case(NO_HOOK, NO_HOOK, partial(run_job, engine, document([]))),
+        Case("raw torch hook", NO_HOOK, partial(raw_hook, engine, document([]))),
+        Case("read, sharded, blocking", NO_HOOK, partial(blocking_read, engine, read), Moves(MLP, "read")),
+        *(Case(name, NO_HOOK, partial(run_job, engine, body), moves) for name, (body, moves) in jobs.items()),
+    ]
+
+
+def edited(module: str) -> dict[str, Any]:
+    return {"moduleName": module, "edit": PYTHON, "save": "none"}
 
 
 def backward_cases(engine: Engine) -> list[Case]:
-    base = "backward, no hook"
     kind = {"hookType": "full_backward_pre"}
     jobs = {
-        base: backward([]),
-        "backward, read gradient, sharded": backward([{"moduleName": SHARDED, **kind}]),
-        "backward through a python edit": backward([{"moduleName": SHARDED, "edit": PYTHON, "save": "none"}]),
+        NO_HOOK_BACK: (backward([]), None),
+        "backward, read gradient, sharded": (backward([{"moduleName": SHARDED, **kind}]), Moves(MLP, "read")),
+        "backward, edit gradient, sharded": (backward([{**edited(SHARDED), **kind}]), Moves(MLP, "edit")),
+        "backward through a python edit": (backward([edited(SHARDED)]), Moves(MLP, "edit", passes=2)),
     }
-    return [Case(name, base, partial(run_job, engine, body)) for name, body in jobs.items()]
+    return [Case(name, NO_HOOK_BACK, partial(run_job, engine, body), moves) for name, (body, moves) in jobs.items()]
 
 
 def flexmodel_cases(engine: Engine, world: int) -> list[Case]:
@@ -180,17 +183,14 @@ def measure(cases: list[Case], rounds: int) -> None:
                 case.seconds.append(taken)
 
 
-def gathered(engine: Engine) -> tuple[int, int]:
-    """Bytes that the root reports for one sharded edit per layer, and what the formula says: S (n - 1) / n."""
-    body = document([{"moduleName": SHARDED, "edit": PYTHON, "save": "none"}])
-    context = JobContext("bytes", 1, body, None, lambda _: b"")
-    output = engine.execute(engine.prepare(context), lambda _event: None)
-    reported = sum(each["gatheredBytes"] for each in output.result["hooks"]) if output is not None else 0
-    parts = engine._config.mesh.dp * engine._config.mesh.tp
-    return reported, LAYERS * ROWS * TOKENS * MLP * 4 * (parts - 1) // parts
+def count_wire(cases: list[Case]) -> None:
+    """One more round, beside the timed ones, in which bytes are counted."""
+    by_name = {case.name: moved(partial(case.run, "wire")) for case in cases if case.moves or case.base == case.name}
+    for case in cases:
+        case.wire = by_name.get(case.name, 0) - by_name[case.base]
 
 
-def rows_of(cases: list[Case]) -> list[dict[str, Any]]:
+def rows_of(cases: list[Case], mesh: dict[str, int]) -> list[dict[str, Any]]:
     medians = {case.name: statistics.median(case.seconds) for case in cases}
     return [
         {
@@ -198,47 +198,26 @@ def rows_of(cases: list[Case]) -> list[dict[str, Any]]:
             "medianMs": round(medians[case.name] * 1e3, 3),
             "ratio": round(medians[case.name] / medians[case.base], 3),
             "msPerHook": round((medians[case.name] - medians[case.base]) * 1e3 / LAYERS, 3),
+            **({"wireBytes": case.wire, "formulaBytes": case.moves.bytes(mesh)} if case.moves else {}),
         }
         for case in sorted(cases, key=lambda case: (case.base, medians[case.name]))
     ]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for axis in ("pp", "dp", "tp"):
-        parser.add_argument(f"--{axis}", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=30)
-    arguments = parser.parse_args()
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    folder = os.path.join(tempfile.gettempdir(), f"patchbay-bench-{os.environ['TORCHELASTIC_RUN_ID']}")
-    if rank == 0:
-        make_checkpoint(folder)
-    while not os.path.exists(os.path.join(folder, "ready")):
-        time.sleep(0.05)
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    mesh = {"pp": arguments.pp, "dp": arguments.dp, "tp": arguments.tp}
-    engine = Engine(
-        EngineConfig(folder, "bench", **mesh, rank=rank, world_size=world, master_addr=address, master_port=port)
-    )
+    options = parser()
+    options.add_argument("--rounds", type=int, default=30)
+    arguments = options.parse_args()
+    mesh = {axis: getattr(arguments, axis) for axis in AXES}
+    engine = start_engine(arguments)
     cases = [*forward_cases(engine), *backward_cases(engine)]
-    if arguments.tp == world:
-        cases += flexmodel_cases(engine, world)
+    count_wire(list(cases))
+    if mesh["tp"] == engine._config.world_size:
+        cases += flexmodel_cases(engine, mesh["tp"])
     measure(cases, arguments.rounds)
-    reported, formula = gathered(engine)
-    if rank == 0:
+    if int(os.environ["RANK"]) == 0:
         size = {"layers": LAYERS, "width": WIDTH, "mlp": MLP, "tokens": TOKENS, "rows": ROWS, "hooks": LAYERS}
-        moved = {"reported": reported, "formula": formula}
-        print(
-            json.dumps(
-                {
-                    "mesh": mesh,
-                    "rounds": arguments.rounds,
-                    "model": size,
-                    "gatheredBytes": moved,
-                    "cases": rows_of(cases),
-                }
-            )
-        )
+        print(json.dumps({"mesh": mesh, "rounds": arguments.rounds, "model": size, "cases": rows_of(cases, mesh)}))
     sys.stdout.flush()
     engine.close()
 

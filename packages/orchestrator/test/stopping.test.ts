@@ -188,10 +188,7 @@ describe('stopping', () => {
     const first = await next();
     first.running();
     await rig.until(id, 'running');
-    // as after a crash: the lease ends, and another consumer finds the job stalled
-    const lock = (await rig.client.keys('patchbay:queue:*:lock'))[0];
-    assert.ok(lock !== undefined);
-    await rig.client.set(lock, 'somebody else', 'PX', 1);
+    await rig.loseLease();
     const second = await next();
     assert.deepEqual([first.key.attempt, second.key.attempt], [1, 2]);
     first.done({ runs: { old: {} } });
@@ -199,5 +196,36 @@ describe('stopping', () => {
     await rig.until(id, 'completed');
     const { body } = await rig.ask<{ runs: object; attempt: number }>('GET', `/api/jobs/${id}/result`);
     assert.deepEqual([Object.keys(body.runs), body.attempt], [['new'], 2]);
+  });
+
+  it('goes on from no checkpoint that an attempt told of when it was over', async function () {
+    this.timeout(30_000);
+    const checkpoint = (step: number): object => ({
+      type: 'artifact',
+      file: `checkpoints/fit/${step}.safetensors`,
+      sha256: String(step).repeat(64),
+      bytes: 8,
+      run: 'fit',
+      step,
+    });
+    const next = held(rig.cluster);
+    const id = await rig.submit('m');
+    const first = await next();
+    first.event(checkpoint(4));
+    first.running();
+    await rig.until(id, 'running');
+    await rig.loseLease();
+    const second = await next();
+    second.running();
+    assert.deepEqual([first.resume, second.resume], [{}, { fit: { sha256: '4'.repeat(64), step: 4 } }]);
+    first.event(checkpoint(8)); // it still trains, and has heard of nothing
+    second.event(checkpoint(6));
+    second.failed({ code: 'PB_SANDBOX_FAILED', retryable: true });
+    const third = await next();
+    assert.deepEqual([third.key.attempt, third.resume], [3, { fit: { sha256: '6'.repeat(64), step: 6 } }]);
+    third.done();
+    await rig.until(id, 'completed');
+    const told = (await rig.events(id)).flatMap((event) => (event.type === 'artifact' ? [event.step] : []));
+    assert.deepEqual(told, [4, 6]);
   });
 });

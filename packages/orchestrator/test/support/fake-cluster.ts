@@ -44,6 +44,8 @@ export class FakeJob {
     readonly artifactUrl: string,
     readonly deadlineUnixMs: number,
     readonly traceparent: string,
+    /** By training run, the checkpoint that it is to go on from. */
+    readonly resume: Record<string, { sha256: string; step: number }>,
     /** Sends on the stream that the start came from. */
     readonly send: (update: Update, spansJson?: Buffer) => void,
   ) {}
@@ -271,13 +273,14 @@ export class FakeCluster {
       send({ key, update, seq: counted(update) ? ++seq : 0, spansJson });
     const { command } = request;
     if (command?.$case === 'start') {
-      const { documentJson, ticket, artifactUrl, deadlineUnixMs, traceparent } = command.value;
+      const { documentJson, ticket, artifactUrl, deadlineUnixMs, traceparent, resumeJson } = command.value;
       const document = JSON.parse(documentJson.toString()) as FakeJob['document'];
       if (key.epoch !== this.epoch) {
         const lost = { code: 'PB_GANG_LOST', message: 'of another epoch', retryable: true };
         return answer({ $case: 'failedJson', value: json(lost) });
       }
-      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, traceparent, answer);
+      const resume = JSON.parse(resumeJson || '{}') as FakeJob['resume'];
+      const job = new FakeJob(key, document, ticket, artifactUrl, deadlineUnixMs, traceparent, resume, answer);
       this.starts.push(job);
       this.script.start(job);
     } else if (command?.$case === 'cancel') {

@@ -110,6 +110,13 @@ export class Rig {
     return (await this.ask<JobStatus>('GET', `/api/jobs/${jobId}`)).body;
   }
 
+  /** As after a crash of its holder: the lease ends, and another consumer finds the job stalled. */
+  async loseLease(): Promise<void> {
+    const lock = (await this.client.keys('patchbay:queue:*:lock'))[0];
+    if (lock === undefined) throw new Error('no job is held');
+    await this.client.set(lock, 'somebody else', 'PX', 1);
+  }
+
   /** Reads the event log until the state comes; a final state that is another one is told instead. */
   async until(jobId: string, state: JobState): Promise<JobStatus> {
     const reader = this.client.duplicate();

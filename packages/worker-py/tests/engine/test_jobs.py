@@ -161,11 +161,11 @@ def test_the_fingerprint_is_of_the_checkpoint(pair: Gang, llama: Path) -> None:
 
 
 def test_an_edit_that_was_never_called_is_warned_about(pair: Gang) -> None:
-    """A list of layers is never called; attention gets its tensors by keyword, which torch's backward hooks skip."""
+    """A list of layers is never called; token ids have no gradient."""
     edit = {"kind": "python", "source": "def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 2"}
     hooks = [
         {"name": "list", "moduleName": "model.layers", "edit": edit},
-        {"name": "kwargs", "moduleName": "model.layers.1.self_attn", "hookType": "full_backward", "edit": edit},
+        {"name": "ids", "moduleName": "model.embed_tokens", "hookType": "full_backward", "edit": edit},
         {"name": "called", "moduleName": "model.layers.1", "edit": edit},
         {"name": "read", "moduleName": "model.layers"},
     ]
@@ -173,5 +173,5 @@ def test_an_edit_that_was_never_called_is_warned_about(pair: Gang) -> None:
     warnings = pair.run({"hooks": hooks, "runs": [backward]}).result["warnings"]
     assert warnings == [
         "list at model.layers in run r: the edit was never called",
-        "kwargs at model.layers.1.self_attn in run r: the edit was never called",
+        "ids at model.embed_tokens in run r: the edit was never called",
     ]

@@ -120,8 +120,10 @@ def _hooks(
 
 
 def _has_gradient(site: Json) -> bool:
-    """Of the first tensor, where it is one of the stream of values."""
-    return bool(site["leaf"] == 0 and site["dtype"] in ("float32", "bfloat16"))
+    """Of tensors in the stream of values, wherever they stand in their containers. Tables of positions have none, and
+    then neither side sees any.
+    """
+    return site["dtype"] in ("float32", "bfloat16") and not _is_mask(site)
 
 
 @st.composite

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from inspect import signature
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,13 @@ from families.edits import plain_edit
 from support.checkpoints import PAD
 
 Slots = list[tuple[int, int]]
+#: Where the tensor stands whose value or gradient it is.
+SIDE: Final = {
+    "forward": "forward",
+    "full_backward_pre": "forward",
+    "forward_pre": "forward_pre",
+    "full_backward": "forward_pre",
+}
 
 
 @dataclass
@@ -86,6 +93,15 @@ def padded(model: Any, prompts: list[list[int]]) -> Json:
     return {key: value for key, value in inputs.items() if key in known}
 
 
+def _passed(touch: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    """A copy whose gradient is touched: what flows through this place alone."""
+    if not value.requires_grad:
+        return value
+    copy = value.clone()
+    copy.register_hook(touch)  # type: ignore[no-untyped-call]
+    return copy
+
+
 class PlainRun:
     """Hooks of one job on a model that is whole. `edited` False leaves the edits out and keeps the reads."""
 
@@ -96,9 +112,9 @@ class PlainRun:
         self.seen: dict[str, list[Tensor]] = {}
         self.touched: Counter[str] = Counter()
         self.places = {  # found before any hook is on
-            hook["name"]: tensor_places(model, hook["moduleName"], hook["hookType"])[hook["unpackIdx"]]
+            hook["name"]: tensor_places(model, hook["moduleName"], SIDE[hook["hookType"]])[hook.get("unpackIdx", 0)]
             for hook in job.hooks
-            if hook["hookType"] in ("forward", "forward_pre")
+            if hook["hookType"] in SIDE
         }
 
     def run(self, *, masked: bool = True) -> Plain:
@@ -111,7 +127,7 @@ class PlainRun:
                     lambda _m, _a, out: out.requires_grad_()
                 )
                 stack.callback(begin.remove)
-            for hook in self.job.hooks:
+            for hook in self._in_order():
                 stack.callback(self._register(hook).remove)
             inputs = padded(self.model, self.prompts) if masked else {"input_ids": torch.tensor(self.prompts)}
             logits: Tensor = self.model(**inputs, use_cache=False).logits
@@ -142,13 +158,14 @@ class PlainRun:
         if kind == "tensor":
             parameter = self.model.get_parameter(hook["moduleName"]).requires_grad_()
             return parameter.register_hook(touch)
-        module = self.model.get_submodule(hook["moduleName"])
-        if kind in ("forward", "forward_pre"):
-            place = self.places[hook["name"]]
-            return on_tree(module, kind, lambda tree: self._at(tree, place, touch))
-        if kind == "full_backward_pre":
-            return module.register_full_backward_pre_hook(lambda _m, gradients: self._in_first(gradients, touch))
-        return module.register_full_backward_hook(lambda _m, gradients, _out: self._in_first(gradients, touch))
+        module, place = self.model.get_submodule(hook["moduleName"]), self.places[hook["name"]]
+        apply = touch if kind in ("forward", "forward_pre") else partial(_passed, touch)
+        return on_tree(module, SIDE[kind], lambda tree: self._at(tree, place, apply))
+
+    def _in_order(self) -> list[Json]:
+        """A gradient is that of the edited value, and comes last first through the copies that are made of it."""
+        of_gradients = [hook for hook in self.job.hooks if hook["hookType"] not in ("forward", "forward_pre")]
+        return [hook for hook in self.job.hooks if hook not in of_gradients] + of_gradients[::-1]
 
     @staticmethod
     def _at(tree: Any, place: int, touch: Callable[[Tensor], Tensor]) -> Any:
@@ -157,12 +174,6 @@ class PlainRun:
             return None
         leaves[place] = touch(leaves[place])
         return _pytree.tree_unflatten(leaves, spec)
-
-    @staticmethod
-    def _in_first(gradients: Any, touch: Callable[[Tensor], Tensor]) -> Any:
-        if not gradients or gradients[0] is None:
-            return None
-        return (touch(gradients[0]), *gradients[1:])
 
     def _touch(self, hook: Json) -> Callable[[Tensor], Tensor]:
         edit = plain_edit(hook["edit"]["source"]) if self.edited and "edit" in hook else None

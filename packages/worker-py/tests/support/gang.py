@@ -59,7 +59,7 @@ class Gang:
     """The rank processes of a mesh. Use as a context manager."""
 
     def __init__(self, tp: int, *, pp: int = 1, dp: int = 1, fsdp: bool = False, experts: bool = False) -> None:
-        self.tp = tp
+        self.tp, self.fsdp = tp, fsdp
         self.mesh: dict[str, Any] = {"pp": pp, "dp": dp, "tp": tp}
         self._flags = {"fsdp": fsdp, "experts": experts}
         os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets

@@ -19,7 +19,9 @@ Loss = Callable[[Tensor], Tensor]
 
 @dataclass
 class Gradients:
-    """By module: of its output and, through that module alone, of its first input; by name: of parameters."""
+    """By module: of the first tensor of its output and, through that module alone, of the first of its arguments; by
+    name: of parameters.
+    """
 
     loss: float
     logits: Tensor
@@ -56,17 +58,16 @@ class _Watch:
     def watch(self, name: str) -> None:
         module = self.model.get_submodule(name)
 
-        def keep(_module: Any, _args: Any, output: Any) -> None:
-            value = output if isinstance(output, Tensor) else output[0]
-            if value.requires_grad:
-                value.retain_grad()
-                self.outputs.setdefault(name, value)
+        def keep(_module: Any, _args: Any, output: Any) -> Any:
+            return _kept(output, name, self.outputs)
 
-        def keep_input(_module: Any, gradients: Any, _output_gradients: Any) -> None:
-            if gradients and gradients[0] is not None:
-                self.inputs[name] = gradients[0].clone()
+        def keep_input(_module: Any, args: Any, kwargs: Any) -> Any:
+            return _kept((args, kwargs), name, self.inputs)
 
-        self.handles += [module.register_forward_hook(keep), module.register_full_backward_hook(keep_input)]
+        self.handles += [
+            module.register_forward_hook(keep),
+            module.register_forward_pre_hook(keep_input, with_kwargs=True),
+        ]
 
     def close(self) -> None:
         for handle in self.handles:
@@ -76,11 +77,26 @@ class _Watch:
             parameter.grad = None
 
 
+def _kept(tree: Any, name: str, found: dict[str, Tensor]) -> Any:
+    """The tree with a copy of its first tensor, whose gradient comes through this place alone."""
+    leaves, _ = _pytree.tree_flatten(tree)
+    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor)), None)
+    if first is None or not first.requires_grad:
+        return tree
+    found[name] = first.clone()
+    found[name].retain_grad()
+    return _apply(tree, lambda _: found[name])
+
+
 def _apply(tree: Any, edit: Edit) -> Any:
     leaves, spec = _pytree.tree_flatten(tree)
     slot = next(index for index, value in enumerate(leaves) if isinstance(value, Tensor))
     leaves[slot] = edit(leaves[slot])
     return _pytree.tree_unflatten(leaves, spec)
+
+
+def _gradients(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.grad.clone() for name, value in kept.items() if value.grad is not None}
 
 
 def plain_gradients(
@@ -107,8 +123,8 @@ def plain_gradients(
             logits = model(torch.tensor(tokens), use_cache=False).logits
             value = loss(logits)
             torch.autograd.backward(value)
-        of_output = {name: kept.grad.clone() for name, kept in watch.outputs.items() if kept.grad is not None}
+        of_output, of_input = (_gradients(each) for each in (watch.outputs, watch.inputs))
         of_parameter = {name: each.grad.clone() for name, each in chosen.items()}
-        return Gradients(float(value.detach()), logits.detach(), of_output, watch.inputs, of_parameter)
+        return Gradients(float(value.detach()), logits.detach(), of_output, of_input, of_parameter)
     finally:
         watch.close()

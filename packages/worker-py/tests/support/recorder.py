@@ -1,17 +1,31 @@
 """Writes down every collective that a rank issues, in order: (operation, ranks of the group, shape), and with
 `detailed` also the group's name and whether it was asynchronous, whose end is an entry of its own: ("wait", ..).
+A message between two ranks is ("message", (from, to), shape) on both of its ends.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch.distributed as dist
 from torch import Tensor
 
 Entry = tuple[Any, ...]
-COLLECTIVES = ("gather", "scatter", "broadcast", "all_reduce", "all_gather")
+#: Each with the argument that has the same shape on every rank. FSDP gives them all by keyword.
+COLLECTIVES: Final = {
+    "gather": "tensor",
+    "scatter": "tensor",
+    "broadcast": "tensor",
+    "all_reduce": "tensor",
+    "all_gather": "tensor",
+    "all_gather_single": "input_tensor",
+    "reduce_scatter_single": "output",
+}
+#: Ours by `send` and `recv`; transformers' stages put theirs into a batch of one.
+MESSAGES: Final = ("send", "recv")
+BATCH: Final = "batch_isend_irecv"
 
 
 class _Work:
@@ -27,7 +41,7 @@ class _Work:
 
 
 class Recorder:
-    """Replaces torch's functions until `stop`. Point-to-point messages differ between two ends and are left out."""
+    """Replaces torch's functions until `stop`."""
 
     def __init__(self, *, detailed: bool = False) -> None:
         self._detailed = detailed
@@ -36,29 +50,56 @@ class Recorder:
 
     def start(self) -> None:
         for name in COLLECTIVES:
-            original = self._originals[name] = getattr(dist, name)
-            setattr(dist, name, self._recording(name, original))
+            self._replace(name, self._recording)
+        for name in MESSAGES:
+            self._replace(name, self._recording_message)
+        self._replace(BATCH, self._recording_batch)
 
     def stop(self) -> list[Entry]:
         for name, original in self._originals.items():
             setattr(dist, name, original)
         return self.entries
 
+    def _replace(self, name: str, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
+        original = self._originals[name] = getattr(dist, name)
+        setattr(dist, name, wrap(name, original))
+
     def _recording(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(original)
+
         def record(*args: Any, **kwargs: Any) -> Any:
-            group = kwargs.get("group")
-            # The tensor that every rank gives: the second argument of all_gather, else the first.
-            value = args[1] if name == "all_gather" else args[0]
-            shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+            given = signature.bind(*args, **kwargs).arguments
+            group, shape = given.get("group"), tuple(given[COLLECTIVES[name]].shape)
             ranks = tuple(dist.get_process_group_ranks(group if group is not None else dist.group.WORLD))
             entry: Entry = (name, ranks, shape)
             if not self._detailed:
                 self.entries.append(entry)
                 return original(*args, **kwargs)
             label = group.group_name if group is not None else "default"
-            later = bool(kwargs.get("async_op"))
+            later = bool(given.get("async_op"))
             self.entries.append((*entry, label, later))
             work = original(*args, **kwargs)
             return _Work(work, lambda: self.entries.append(("wait", ranks, shape, label, True))) if later else work
 
         return record
+
+    def _recording_message(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def record(tensor: Tensor, **kwargs: Any) -> Any:
+            peer = kwargs["group_dst" if name == "send" else "group_src"]
+            self._message(name, dist.get_global_rank(kwargs["group"], peer), tensor)
+            return original(tensor, **kwargs)
+
+        return record
+
+    def _recording_batch(self, _name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def record(operations: list[dist.P2POp]) -> Any:
+            for each in operations:
+                self._message(each.op.__name__.removeprefix("i"), each.peer, each.tensor)
+            return original(operations)
+
+        return record
+
+    def _message(self, way: str, peer: int, tensor: Tensor) -> None:
+        own = dist.get_rank()
+        ends = (own, peer) if way == "send" else (peer, own)
+        self.entries.append(("message", ends, tuple(tensor.shape)))

@@ -39,11 +39,20 @@ class ActiveHook:
     def on_forward_pre(self, _module: nn.Module, args: Any, kwargs: Any) -> Any:
         return self._handle((args, kwargs))
 
-    def on_backward_pre(self, _module: nn.Module, output_gradients: Any) -> Any:
-        return self._handle(output_gradients)
+    def differentiable(self, tree: Any) -> PickedLeaf | None:
+        """The leaf of a container whose gradient is to be seen; None where no gradient can come."""
+        picked = self._pick(tree)
+        if not self._copies_agree(picked):
+            return None
+        if picked is None:
+            self._missing = "no-tensor"
+            return None
+        return picked if picked.tensor.requires_grad else None
 
-    def on_backward(self, _module: nn.Module, input_gradients: Any, _output_gradients: Any) -> Any:
-        return self._handle(input_gradients)
+    def on_gradient(self, flat: int, gradient: Tensor) -> Tensor | None:
+        """Of the leaf at `flat`."""
+        call, selection = self._begin()
+        return self._touch(gradient, flat, selection, call) if selection is not None else None
 
     def finish(self) -> None:
         """A capture that was asked for and never came gets an entry that says why."""
@@ -53,26 +62,36 @@ class ActiveHook:
 
     def _handle(self, tree: Any) -> Any:
         """The rebuilt tree, or None to leave it as it is."""
-        call, self._module_calls = self._module_calls, self._module_calls + 1
-        selection = self.scope.selection(self.hook.spec.where)
+        call, selection = self._begin()
         if selection is None:
-            self._missing = "nothing-selected"
             return None
         picked = self._pick(tree)
         if not self._copies_agree(picked):
-            self.poison("PB_NOT_SHARDABLE", "the copies hold different tensors there, or some of them none")
             return None
         if picked is None:
             self._missing = "no-tensor"
             return None
-        site = self.hook.leaves.get(picked.flat)
-        dims = self._dims(picked.tensor, site)
+        edited = self._touch(picked.tensor, picked.flat, selection, call)
+        return None if edited is None else picked.replaced(edited)
+
+    def _begin(self) -> tuple[int, Selection | None]:
+        """The number of this call, and what is chosen of it."""
+        call, self._module_calls = self._module_calls, self._module_calls + 1
+        selection = self.scope.selection(self.hook.spec.where)
+        if selection is None:
+            self._missing = "nothing-selected"
+        return call, selection
+
+    def _touch(self, tensor: Tensor, flat: int, selection: Selection, call: int) -> Tensor | None:
+        """Reads or edits; None to leave the tensor as it is."""
+        site = self.hook.leaves.get(flat)
+        dims = self._dims(tensor, site)
         if dims is None:
             return None
         # With copies only the root sees all rows, so it is there that tokens are chosen; else before anything moves.
         copies = self.scope.mesh.dp.size > 1
         once = HookCall(self, selection, site, call, copies)
-        part = whole_part(picked.tensor, dims.tp, selection) if copies else once.choose(picked.tensor, dims.tp)
+        part = whole_part(tensor, dims.tp, selection) if copies else once.choose(tensor, dims.tp)
         if part is None:
             return None
         self.report.called()
@@ -80,19 +99,25 @@ class ActiveHook:
             once.read(part, ShardDims(part.dim, dims.dp))
             return None
         edited = once.edit(part, ShardDims(part.dim, dims.dp))
-        return None if edited is part.value else picked.replaced(part.put(edited))
+        return None if edited is part.value else part.put(edited)
 
     def _pick(self, tree: Any) -> PickedLeaf | None:
         """By its place in the container: `unpackIdx` means the same tensor whether or not an optional one before it is
-        there (the mask of ragged rows), and a gradient stands where the tensor stood.
+        there (the mask of ragged rows).
         """
         site = self.hook.site
         return pick_at(tree, site.flat) if site is not None else pick(tree, self.hook.spec.unpack_idx)
 
     def _copies_agree(self, picked: PickedLeaf | None) -> bool:
-        """Parts of different tensors would be put together, or end the gang."""
-        what = "" if picked is None else f"{picked.flat} {picked.tensor.dtype} {list(picked.tensor.shape)}"
-        return is_same_text(what, self.scope.mesh.dp, self.scope.view.device)
+        """Or else a refusal: parts of different tensors would be put together, or a copy would wait for another's."""
+        what = ""
+        if picked is not None:
+            tensor = picked.tensor
+            what = f"{picked.flat} {tensor.dtype} {list(tensor.shape)} {tensor.requires_grad}"
+        if is_same_text(what, self.scope.mesh.dp, self.scope.view.device):
+            return True
+        self.poison("PB_NOT_SHARDABLE", "the copies hold different tensors there, or some of them none")
+        return False
 
     def poison(self, code: str, reason: str) -> None:
         """Every rank comes to the same verdict, or the root decides for all, so none waits for another."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from patchbay_worker.hooks.active_hook import ActiveHook
 from patchbay_worker.hooks.active_parameter import ActiveParameter
+from patchbay_worker.hooks.gradient_gate import GradientGate
 from patchbay_worker.hooks.scope import RunScope
 from patchbay_worker.hooks.spec import CompiledHook
 from patchbay_worker.sharding.fsdp import is_managed
+from patchbay_worker.sharding.layout import SiteKind
 
 Active = ActiveHook | ActiveParameter
 
@@ -22,6 +24,7 @@ def attached(hooks: Sequence[CompiledHook], scope: RunScope) -> Iterator[list[Ac
     """Hooks on one module chain in the order of `hooks`. On the way out the model is as it was, whatever happened."""
     with ExitStack() as stack:
         active: list[Active] = []
+        gates: dict[tuple[nn.Module, SiteKind], list[ActiveHook]] = {}
         for hook in hooks:
             if hook.parameter is not None:
                 parameter = ActiveParameter(hook, hook.parameter, scope)
@@ -29,22 +32,21 @@ def attached(hooks: Sequence[CompiledHook], scope: RunScope) -> Iterator[list[Ac
                 active.append(parameter)
             else:
                 each = ActiveHook(hook, scope)
-                stack.callback(_register(each, hook.module).remove)
                 active.append(each)
+                if hook.spec.of_gradients:
+                    gates.setdefault((hook.module, hook.spec.kind), []).append(each)
+                else:
+                    stack.callback(_register(each, hook.module).remove)
+        for (module, _), group in gates.items():
+            stack.callback(GradientGate(group).register(module).remove)
         yield active
 
 
-def _register(active: ActiveHook, module: nn.Module) -> Any:
-    match active.hook.spec.hook_type:
-        case "forward_pre":
-            # Attention is called with keywords only, so the edit must see kwargs too.
-            return module.register_forward_pre_hook(active.on_forward_pre, with_kwargs=True)
-        case "full_backward_pre":
-            return module.register_full_backward_pre_hook(active.on_backward_pre)
-        case "full_backward":
-            return module.register_full_backward_hook(active.on_backward)
-        case _:
-            return module.register_forward_hook(active.on_forward)
+def _register(active: ActiveHook, module: nn.Module) -> RemovableHandle:
+    if active.hook.spec.kind == "forward":
+        return module.register_forward_hook(active.on_forward)
+    # Attention is called with keywords only, so the edit must see kwargs too.
+    return module.register_forward_pre_hook(active.on_forward_pre, with_kwargs=True)
 
 
 @contextmanager

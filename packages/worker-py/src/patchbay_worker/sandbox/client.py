@@ -155,13 +155,11 @@ class SandboxJob:
         self._channel.call(Kind.STEP, TRAINING, {}, Deadline(self._limits.edit_timeout_s))
         self._live_graphs = 0
 
-    def checkpoint(self) -> dict[str, Tensor]:
-        """All that the next training step depends on but `save_ctx`, by name."""
+    def checkpoint(self) -> tuple[dict[str, Tensor], list[str]]:
+        """(all that the next training step depends on, by name; why that is not all, and so no checkpoint)."""
         body = {"max_tensors": 0, "max_bytes": self._limits.save_ctx_bytes}
         found = self._take_out(Kind.CHECKPOINT, TRAINING, body)
-        if found.warnings:
-            raise error("PB_LIMIT_EXCEEDED", what="bytes of a checkpoint", limit=body["max_bytes"], actual="more")
-        return found.checkpoint
+        return found.checkpoint, found.warnings
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Hands a checkpoint back; `begin_training` then starts from it."""

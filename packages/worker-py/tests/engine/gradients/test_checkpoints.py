@@ -13,11 +13,16 @@ from patchbay_worker.errors import PatchbayError
 from support.gang import Gang, Outcome
 
 TOKENS = [[5, 9, 31, 4, 17], [7, 3, 100, 8, 50]]
-# Dropout and numpy draw in every step: a generator that is not put back shows.
+# Dropout and numpy draw in every step, and the edit counts in save_ctx: what is not put back shows.
 EDIT = """
 def edit(current_module, inputs, save_ctx, modules):
     noise = float(np.random.rand()) * 1e-2
-    return inputs + modules['a'](torch.nn.functional.dropout(inputs, 0.5)) + noise
+    seen = save_ctx.setdefault('seen', {'mean': torch.zeros(128, dtype=torch.float64), 'calls': 0})
+    seen['calls'] += 1
+    seen['mean'] = 0.5 * seen['mean'] + inputs.detach().double().mean((0, 1))
+    save_ctx.setdefault('odd', [float('inf')]).append((np.float32(noise), inputs.detach()[0, :2].T))
+    shift = (seen['mean'] / seen['calls']).to(inputs.dtype)
+    return inputs + modules['a'](torch.nn.functional.dropout(inputs, 0.5)) + noise + shift
 """
 MODULES = {
     "lowRank": {"kind": "lowRank", "inFeatures": 128, "outFeatures": 128, "rank": 4},
@@ -34,8 +39,8 @@ OPTIMIZERS = {
 }
 
 
-def training(kind: str, steps: int, **more: Any) -> dict[str, Any]:
-    hook = {"moduleName": "model.layers.1.mlp.gate_proj", "edit": {"kind": "python", "source": EDIT}, "save": "none"}
+def training(kind: str, steps: int, *, source: str = EDIT, save: str = "none", **more: Any) -> dict[str, Any]:
+    hook = {"moduleName": "model.layers.1.mlp.gate_proj", "edit": {"kind": "python", "source": source}, "save": save}
     run: dict[str, Any] = {
         "name": "fit",
         "mode": "train",
@@ -63,14 +68,16 @@ def test_resumed_training_is_the_same_training(pair: Gang, tmp_path: Path, kind:
         at = Checkpoint(event["sha256"], event["step"])
         resumed = pair.run(training(kind, 9, checkpointEvery=100), folder=tmp_path, resume={"fit": at})
         assert resumed.result["runs"]["fit"]["losses"] == whole.result["runs"]["fit"]["losses"]
-        assert "goes on after step" in resumed.result["warnings"][0]
+        assert resumed.result["warnings"] == whole.result["warnings"]
+        assert resumed.result["saveCtx"] == whole.result["saveCtx"]
         assert [event["step"] for event in checkpoints(resumed)] == [9], "the last step is always kept"
         progress = [event["done"] for event in resumed.events if event["type"] == "progress"]
         assert progress[0] == at.step + 1
-        mine, want = (each.files["modules.safetensors"] for each in (resumed, whole))
-        assert mine.keys() == want.keys()
-        for name, value in want.items():
-            assert torch.equal(mine[name], value), name
+        for file in ("modules.safetensors", "save_ctx.safetensors"):
+            mine, want = (each.files[file] for each in (resumed, whole))
+            assert mine.keys() == want.keys()
+            for name, value in want.items():
+                assert torch.equal(mine[name], value), name
     first, last = (whole.result["runs"]["fit"]["losses"][index] for index in (0, -1))
     assert abs(first - last) > 1e-3
 
@@ -104,3 +111,19 @@ def test_a_checkpoint_that_cannot_be_stored_is_a_warning(pair: Gang) -> None:
     assert len(outcome.result["warnings"]) == 2
     assert "the checkpoint at step 1 could not be stored" in outcome.result["warnings"][0]
     assert checkpoints(outcome) == []
+
+
+def test_without_all_of_save_ctx_there_is_no_checkpoint(pair: Gang, tmp_path: Path) -> None:
+    source = EDIT.replace("    return", "    save_ctx.f = print\n    return")
+    outcome = pair.run(training("mlp", 4, source=source, checkpointEvery=2), folder=tmp_path)
+    assert checkpoints(outcome) == []
+    (told,) = [line for line in outcome.result["warnings"] if "no checkpoint" in line]
+    assert "save_ctx.f is of type" in told
+
+
+def test_what_was_captured_before_is_told_to_be_missing(pair: Gang, tmp_path: Path) -> None:
+    event = checkpoints(pair.run(training("mlp", 2, checkpointEvery=2), folder=tmp_path))[0]
+    at = Checkpoint(event["sha256"], 2)
+    outcome = pair.run(training("mlp", 3, save="pre"), folder=tmp_path, resume={"fit": at})
+    assert [entry["rows"][0]["step"] for entry in outcome.result["activations"]] == [2]
+    assert "goes on after step 2" in outcome.result["warnings"][0]

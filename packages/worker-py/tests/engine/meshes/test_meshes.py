@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchbay_worker.errors import PatchbayError
+from support import order
 from support.gang import Gang
 from support.plain_gradients import plain_gradients
 from support.plain_hooks import greedy, plain_logits, plain_model
@@ -354,3 +355,16 @@ def test_ids_that_one_copy_alone_makes_wrong_end_the_job(gang: Gang) -> None:
         gang.run({"hooks": [hook], "runs": [run()]})
     assert caught.value.code == "PB_TOKEN_OUT_OF_RANGE"
     assert gang.run({"runs": [run()]}).result["runs"]["r"]["topK"]
+
+
+def test_one_order_on_all_ranks(gang: Gang) -> None:
+    gang.record()
+    gang.run(order.document(python("    return inputs.flip(-1)")))
+    records = gang.recorded()
+    order.check(records, 20)
+    did = {name for record in records for name, *_ in record}
+    if gang.mesh["pp"] > 1:
+        assert "message" in did
+    else:
+        assert {"gather", "scatter"} <= did
+        assert ({"all_gather_single", "reduce_scatter_single"} <= did) is gang.fsdp

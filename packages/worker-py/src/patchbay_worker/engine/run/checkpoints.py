@@ -1,7 +1,8 @@
 """Checkpoints of a training run: taken on the home rank, stored as artifacts, found again by a later attempt.
 
-A checkpoint that cannot be stored is a warning and never ends the training. Not here: what is in one (the sandbox's
-job/training.py), which one an attempt goes on from (the orchestrator reads that from the job's events).
+A checkpoint is whole or is not taken; one that is not taken or cannot be stored is a warning and never ends the
+training. Not here: what is in one (the sandbox's job/training.py), which one an attempt goes on from (the orchestrator
+reads that from the job's events).
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from torch import Tensor
 
 from patchbay_worker.artifacts.write import write_safetensors
 from patchbay_worker.engine.config import Checkpoint
+from patchbay_worker.engine.job.compile_job import CompiledRun
 from patchbay_worker.engine.job.job_spec import Train
 from patchbay_worker.engine.run.run_context import JobRun
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.hooks.editor import HomeSandbox
 
 LOSSES: Final = "losses"
 
 
-def load_checkpoint(job: JobRun, run: str, saved: Checkpoint) -> tuple[dict[str, Tensor], list[float]]:
+def load_checkpoint(job: JobRun, run: CompiledRun, saved: Checkpoint) -> tuple[dict[str, Tensor], list[float]]:
     """(what the sandbox takes back, the losses so far). Raises what the artifact store answers."""
+    name = run.request.name
     artifact = f"sha256:{saved.sha256}"
     try:
         tensors = safetensors.torch.load(job.fetch_artifact(artifact))
@@ -32,12 +36,13 @@ def load_checkpoint(job: JobRun, run: str, saved: Checkpoint) -> tuple[dict[str,
         raise error("PB_ARTIFACT_CORRUPT", artifact=artifact, reason=str(failure)) from failure
     losses = tensors.pop(LOSSES, torch.empty(0))
     if len(losses) != saved.step:
-        reason = f"a checkpoint of {run} at step {saved.step} with {len(losses)} losses"
+        reason = f"a checkpoint of {name} at step {saved.step} with {len(losses)} losses"
         raise error("PB_ARTIFACT_CORRUPT", artifact=artifact, reason=reason)
-    job.warnings.append(
-        f"{run}: goes on after step {saved.step}, from a checkpoint of an earlier attempt; what its edits put into "
-        "save_ctx and what its hooks captured in those steps is not in this result"
-    )
+    if any(hook.spec.save != "none" for hook in run.hooks):
+        job.warnings.append(
+            f"{name}: goes on after step {saved.step}, from a checkpoint of an earlier attempt; what its hooks "
+            "captured in those steps is not in this result"
+        )
     return tensors, [float(value) for value in losses]
 
 
@@ -47,9 +52,18 @@ def keep_checkpoint(job: JobRun, run: str, train: Train, losses: list[float]) ->
     if train.checkpoint_every is None or (step % train.checkpoint_every and step != train.steps):
         return
     taken: dict[str, Tensor] = {}
-    job.editor.tell(lambda sandbox: taken.update(sandbox.checkpoint()))
-    if not taken:
-        return  # the job is poisoned and ends at the next agreement
+    lacking: list[str] = []
+
+    def take(sandbox: HomeSandbox) -> None:
+        tensors, why_not = sandbox.checkpoint()
+        taken.update(tensors)
+        lacking.extend(why_not)
+
+    job.editor.tell(take)
+    if lacking:
+        _warn_once(job, f"{run}: no checkpoint could be taken after some steps: {lacking[0]}")
+    if lacking or not taken:
+        return  # without any the job is poisoned and ends at the next agreement
     try:
         data = _written(taken, losses)
         sha256 = job.store_artifact(data)
@@ -59,6 +73,11 @@ def keep_checkpoint(job: JobRun, run: str, train: Train, losses: list[float]) ->
     file = f"checkpoints/{run}/{step}.safetensors"
     event = {"type": "artifact", "file": file, "sha256": sha256, "bytes": len(data), "run": run, "step": step}
     job.emit(event)
+
+
+def _warn_once(job: JobRun, text: str) -> None:
+    if text not in job.warnings:
+        job.warnings.append(text)
 
 
 def _written(taken: Mapping[str, Tensor], losses: list[float]) -> bytes:

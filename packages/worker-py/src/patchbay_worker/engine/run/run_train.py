@@ -33,7 +33,7 @@ def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOut
         output.losses = []
         saved = job.resume.get(run.request.name)
         if job.world.is_root:
-            output.losses = _begin(job, run.request.name, train, saved)
+            output.losses = _begin(job, run, train, saved)
         for step in range(saved.step if saved is not None else 0, train.steps):
             # A checkpoint that only the home rank can read may have failed there.
             if (step > 0 or saved is not None) and not job.agree_to_go_on():
@@ -54,7 +54,7 @@ def run_train(job: JobRun, run: CompiledRun, loss: Loss, train: Train) -> RunOut
     return with_hooks(job, run, body, differentiated=True)
 
 
-def _begin(job: JobRun, run: str, train: Train, saved: Checkpoint | None) -> list[float]:
+def _begin(job: JobRun, run: CompiledRun, train: Train, saved: Checkpoint | None) -> list[float]:
     """The losses so far. A failure poisons the job, and the ranks hear of it when they next agree."""
     losses: list[float] = []
 

@@ -23,7 +23,7 @@ from patchbay_worker.sandbox.job.graphs import Graphs
 from patchbay_worker.sandbox.job.lint import lint
 from patchbay_worker.sandbox.job.log import flush_output, redirect_output, tell_where
 from patchbay_worker.sandbox.job.modules import JobModules, build_module
-from patchbay_worker.sandbox.job.save_ctx import SaveContext
+from patchbay_worker.sandbox.job.save_ctx import Keeper, SaveContext, Unkeepable, put_back
 from patchbay_worker.sandbox.job.training import Training
 from patchbay_worker.sandbox.job.user_code import load_function, report
 from patchbay_worker.sandbox.lockdown.job_part import SOCKET_FD, JobLockDown
@@ -192,6 +192,8 @@ class JobServer:
     def _optimizer(self, request: Message) -> Reply:
         saved, self._restored = self._restored, {}
         self._training.begin(request.body, saved)
+        if saved:
+            put_back(self._save_ctx, saved)
         return DONE
 
     def _restore(self, request: Message) -> Reply:
@@ -207,7 +209,12 @@ class JobServer:
 
     def _checkpoint(self, request: Message) -> Reply:
         exporter = Exporter(request.body["max_tensors"], request.body["max_bytes"])
-        exporter.checkpoint(self._training.checkpoint())
+        try:
+            context = Keeper(self._save_ctx, self._modules.state_dict(keep_vars=True)).tensors
+        except Unkeepable as reason:
+            exporter.warnings.append(str(reason))
+        else:
+            exporter.checkpoint({**self._training.checkpoint(), **context})
         return self._export(exporter, {})
 
     def _step(self, _: Message) -> Reply:

@@ -1,7 +1,7 @@
 """Trains the `modules` of a job: one optimiser over every trainable parameter. Not here: the loss, the model.
 
 A checkpoint is all that the next step depends on, as named tensors, so that nothing has to be unpickled: parameters,
-the optimiser's state, the random generators. Not in it: `save_ctx`, which may hold anything.
+the optimiser's state, the random generators, and `save_ctx` (save_ctx.py).
 """
 
 from __future__ import annotations
