@@ -8,7 +8,7 @@ const keysOf = (schema: Route['query']): string => Object.keys(schema?.shape ?? 
 function asked({ query, headers, body, takes }: Route): string {
   const parts = [
     query === undefined ? '' : `query: ${keysOf(query)}`,
-    headers === undefined ? '' : '`Last-Event-ID` resumes',
+    headers === undefined ? '' : `header: ${keysOf(headers)}`,
     body === undefined ? '' : 'JSON',
     takes === undefined ? '' : 'the file',
   ];

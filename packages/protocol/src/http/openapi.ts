@@ -45,7 +45,7 @@ function parameters({ params, query, headers }: Route): Json[] {
       required?: string[];
     };
     return Object.entries(properties).map(([name, { description, ...type }]) => ({
-      name: where === 'header' ? 'Last-Event-ID' : name,
+      name,
       in: where,
       ...(required.includes(name) && { required: true }),
       ...(description !== undefined && { description }),
