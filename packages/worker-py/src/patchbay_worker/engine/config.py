@@ -90,6 +90,7 @@ class JobContext:
         fetch_artifact: takes a digest (`sha256:...`) and gives its bytes.
         store_artifact: takes bytes and gives their hex digest; without one, checkpoints fail.
         resume: training runs that another attempt began, by name.
+        spans: what the rank did when, kept only for a job that is traced.
     """
 
     job_id: str
