@@ -28,7 +28,7 @@ type Update = NonNullable<ExecuteResponse['update']>;
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
-const NO_SPANS = Buffer.alloc(0);
+const NO_SPANS: Buffer = Buffer.alloc(0);
 
 /** What a gang tells in any case. */
 const EMPTY = { activations: [], saveCtx: {}, parameters: [], hooks: [], warnings: [], files: {} };
