@@ -159,9 +159,12 @@ busy.edit(source=0, tensor=torch.ones(1), current_module={})
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_killed_worker(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True) as worker:
+@pytest.mark.parametrize(
+    ("number", "level"), [(signal.SIGKILL, "auto"), (signal.SIGTERM, "auto"), (signal.SIGKILL, "confined")]
+)
+def test_nothing_outlives_a_killed_worker(number: signal.Signals, level: str) -> None:
+    environment = {**os.environ, "PATCHBAY_SANDBOX_LEVEL": level}
+    with subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         pids = [int(word) for word in worker.stdout.readline().split()]
         zygote = parent_of(pids[1])

@@ -62,7 +62,7 @@ class Watch:
     def __init__(self, pool: SandboxPool) -> None:
         self._pool = pool
         self._sibling = start(pool, "save_ctx.n = save_ctx.get('n', 0) + 1\nreturn inputs + save_ctx.n")
-        self._zygote = _parent(self._sibling)
+        self._zygote = parent_of(self._sibling)
 
     def __enter__(self) -> None:
         run(self._sibling, torch.zeros(1))
@@ -73,8 +73,8 @@ class Watch:
                 assert run(sibling, torch.zeros(1)).item() == 2, "the sibling goes on"
                 with start(self._pool, "return inputs * 3") as following:
                     assert run(following, torch.ones(1)).item() == 3, "the next job works"
-                    assert _parent(following) == self._zygote, "the zygote lives"
+                    assert parent_of(following) == self._zygote, "the zygote lives"
 
 
-def _parent(job: SandboxJob) -> int:
+def parent_of(job: SandboxJob) -> int:
     return int(Path(f"/proc/{job.pid}/stat").read_text().rsplit(")", 1)[1].split()[1])

@@ -5,21 +5,24 @@ Here the real job process is taken over from inside; test_wire.py has the same f
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+import pytest
 import torch
 
 from patchbay_worker.errors import PatchbayError
 from patchbay_worker.sandbox.limits import SandboxLimits
-from patchbay_worker.sandbox.lockdown.plan import Plan
+from patchbay_worker.sandbox.lockdown.plan import Level, Plan
 from patchbay_worker.sandbox.pool import SandboxPool
 from patchbay_worker.sandbox.wire.message import HEADER
 
 from ..support import refused, run
-from .conftest import PoolOf, Watch, start
+from .conftest import LEVELS, PoolOf, Watch, parent_of, start
 
 # `forge(data)` gives the packets that go out instead of a reply; `old` has all earlier replies.
 TAKE_OVER = """
@@ -252,6 +255,30 @@ save_ctx.said = int((shared[1 << 20:] != 0).sum())
 shared[:] = 0xAA
 return inputs
 """
+
+
+def written_in_common(pid: int) -> set[str]:
+    """Inodes behind mappings that a process shares with whoever maps the same, and may write."""
+    fields = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {each[4] for each in fields if each[1][1] == "w" and each[1][3] == "s"}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the maps of a locked process are root's to read")
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_memory_is_common_to_two_jobs_or_to_the_zygote(pool_of: PoolOf, level: Level) -> None:
+    pool = pool_of(Plan(level))
+    with start(pool, "return inputs") as one, start(pool, "return inputs") as other:
+        zygote = parent_of(one)
+        of_one, of_other = (written_in_common(each) for each in (job_of(one.pid), job_of(other.pid)))
+        assert of_one, "its arena is there"
+        assert of_one & of_other == set()
+        assert written_in_common(zygote) == set(), "or each job would write into it"
+
+
+def job_of(pid: int) -> int:
+    """Beside its init, where it has one."""
+    inner = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(inner[0]) if inner else pid
 
 
 def test_an_arena_has_nothing_of_the_job_before(pool_of: PoolOf) -> None:
