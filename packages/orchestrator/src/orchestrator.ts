@@ -21,6 +21,7 @@ import { JobRecords } from './jobs/job-record.js';
 import { Queues } from './jobs/queues.js';
 import { Retention } from './jobs/upkeep/retention.js';
 import { runJob, type JobParts } from './jobs/run-job.js';
+import { Scripts } from './jobs/scripts.js';
 import { settledWithin } from './jobs/settled-within.js';
 import { Sweeper } from './jobs/upkeep/sweep.js';
 import { ChangeFeed } from './live/change-feed.js';
@@ -58,6 +59,7 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string, tracer:
     if (queueRedis.status === 'ready') log.warn({ reason: reasonOf(cause) }, 'queue');
   };
   const failed = (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what);
+  const scripts = new Scripts(redis);
   const stats = new JobStats(redis, failed('job stats'));
   return {
     config,
@@ -65,7 +67,8 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string, tracer:
     connections,
     redis,
     queueRedis,
-    records: new JobRecords(redis),
+    scripts,
+    records: new JobRecords(redis, scripts),
     queues: new Queues(queueRedis, queueFailed),
     queueFailed,
     stats,
@@ -89,7 +92,7 @@ function wireJobs(
   const sweeper = new Sweeper(redis, records, queues, base.failed('sweep'), () => retention.run());
   const release = (jobId: string): void => void sweeper.requeue(jobId).catch(base.failed('a parked job'));
   const claim: JobParts['claim'] = (model, signal, limitMs) => controller.claim(model, signal, limitMs);
-  const events = new EventLog(redis, base.failed('event log'));
+  const events = new EventLog(redis, base.scripts, base.failed('event log'));
   const common = { records, events, tickets, metrics, log, tracer };
   const parts: JobParts = { ...common, limits: config, artifactUrl, claim, release };
   const consumer = new Consumer(base.queueRedis, (lease, stop) => runJob(lease, stop, parts), base.queueFailed);
@@ -167,6 +170,8 @@ export async function startOrchestrator(options: OrchestratorOptions): Promise<O
   await server.listen({ host: config.httpHost, port: config.httpPort });
   http = `http://${formatHost(config.httpHost)}:${(server.server.address() as AddressInfo).port}`;
   await new CancelBus(connections.open('cancel'), records, consumer, base.failed('cancel bus')).start();
+  const reason = await base.scripts.load();
+  if (reason !== undefined) log.info({ reason }, 'no Redis functions: scripts are sent with every call');
   await publishSettings(redis, config, submitters);
   await controller.start();
   sweeper.start();

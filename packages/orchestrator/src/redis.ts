@@ -15,6 +15,27 @@ function withoutPassword(url: string): string {
   return url.replace(/\/\/[^@/]*@/, '//');
 }
 
+/**
+ * What is said in one turn of the event loop goes out in one write: a system call per command is a tenth of what a job costs.
+ * The order of the commands stays as it is.
+ */
+function gatherWrites(redis: Redis): void {
+  const send = redis.sendCommand.bind(redis);
+  let corked: Redis['stream'] | undefined;
+  const uncork = (): void => {
+    corked?.uncork();
+    corked = undefined;
+  };
+  redis.sendCommand = (command, stream) => {
+    if (corked === undefined && redis.status === 'ready') {
+      corked = redis.stream;
+      corked.cork();
+      setImmediate(uncork);
+    }
+    return send(command, stream);
+  };
+}
+
 /** One connection per role, so that a blocking command never holds up another. */
 export class RedisConnections {
   private readonly all = new Set<Redis>();
@@ -41,6 +62,7 @@ export class RedisConnections {
 
   /** Copies, too: BullMQ makes one per worker for its blocking calls, and loses it in an outage. */
   private follow(redis: Redis): Redis {
+    gatherWrites(redis);
     redis.on('error', (cause) => this.outage.failed(cause));
     redis.on('ready', () => this.outage.recovered());
     redis.on('end', () => this.all.delete(redis));

@@ -7,6 +7,7 @@ import { Readable } from 'node:stream';
 import { QUEUE_PREFIX, beginCall, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
 import { LocalStore } from '../src/artifacts/local-store.js';
 import { JobRecords } from '../src/jobs/job-record.js';
+import { Scripts } from '../src/jobs/scripts.js';
 import { Retention } from '../src/jobs/upkeep/retention.js';
 import { held } from './support/fake-cluster.js';
 import { Rig } from './support/rig.js';
@@ -150,7 +151,8 @@ describe('upkeep', function () {
   it('keeps to its budget and time to live, and artifacts only as long as a job refers to them', async () => {
     const store = new LocalStore(join(rig.home, 'artifacts'), 1 << 20);
     const limits = { jobTtlMs: 3_600_000, jobBudgetBytes: 2 ** 30, artifactTtlMs: 1_000 };
-    const retention = new Retention(rig.client, new JobRecords(rig.client), store, limits);
+    const records = new JobRecords(rig.client, new Scripts(rig.client));
+    const retention = new Retention(rig.client, records, store, limits);
     const put = async (text: string): Promise<string> => {
       const sha256 = createHash('sha256').update(text).digest('hex');
       await store.put(sha256, Readable.from([Buffer.from(text)]));
@@ -172,7 +174,7 @@ describe('upkeep', function () {
     assert.equal((await store.head(promised)).bytes, 21, 'its uploader was told that it need not be sent');
     assert.equal(await retention.collectArtifacts(Date.now() + 2 * limits.artifactTtlMs), 1, 'but for no longer');
     assert.equal((await store.head(kept)).bytes, 6);
-    await new Retention(rig.client, new JobRecords(rig.client), store, { ...limits, jobBudgetBytes: 1 }).keepBudget();
+    await new Retention(rig.client, records, store, { ...limits, jobBudgetBytes: 1 }).keepBudget();
     assert.deepEqual(await rig.client.zrange(keys.jobs, '0', '-1'), []);
     assert.equal(await rig.client.hget(keys.settings, 'storedBytes'), '0');
     assert.equal(await retention.collectArtifacts(), 1, 'nobody refers to it any more');

@@ -38,7 +38,15 @@ export {
   readJobStatus,
 } from './job-record.js';
 export type { JobStatus } from './job-record.js';
-export { appendCall, beginCall, cancelCall, deleteCall, submitCall, transitionCall } from './job-scripts.js';
+export {
+  JOB_SCRIPTS,
+  appendCall,
+  beginCall,
+  cancelCall,
+  deleteCall,
+  submitCall,
+  transitionCall,
+} from './job-scripts.js';
 export type { EvalCall, TransitionStep } from './job-scripts.js';
 export {
   DEFAULT_SUBMITTER,

@@ -215,6 +215,9 @@ redis.call('HINCRBY', job, 'eventBytes', #body)
 redis.call('XADD', events, '*', 'e', body)
 return 'ok'`;
 
+/** Of every start of a job and nearly never needed: the error is made once. */
+const EXPIRED = JSON.stringify(error('PB_JOB_EXPIRED', {}));
+
 const DELETE_LUA = `
 local job, events, id = KEYS[1], KEYS[2], ARGV[1]
 local terminal = ${TERMINAL}
@@ -229,6 +232,9 @@ redis.call('HINCRBY', '${keys.settings}', 'storedBytes', 0 - bytes)
 redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', id, 'model', '', 'state', 'removed',
   'attempt', '0', 'at', '0')
 return state and 'deleted' or 'missing'`;
+
+/** Those that every job needs, some of them several times. */
+export const JOB_SCRIPTS: readonly string[] = [BEGIN_LUA, TRANSITION_LUA, APPEND_LUA];
 
 const call = (script: string, jobId: string, ...args: (string | number)[]): EvalCall => [
   script,
@@ -254,7 +260,7 @@ export function submitCall({ jobId, args }: Submission): EvalCall {
  * `['missing']`, or the state that stands.
  */
 export function beginCall(jobId: string, now: number): EvalCall {
-  return call(BEGIN_LUA, jobId, now, JSON.stringify(error('PB_JOB_EXPIRED', {}, { jobId })));
+  return call(BEGIN_LUA, jobId, now, `${EXPIRED.slice(0, -1)},"jobId":${JSON.stringify(jobId)}}`);
 }
 
 export interface TransitionStep {

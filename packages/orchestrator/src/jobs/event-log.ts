@@ -6,6 +6,7 @@
 import { appendCall, isTerminal, jobEvent, keys, type JobEvent, type JobEventBody } from '@patchbay/protocol';
 import type { Checkpoint } from '../cluster-client/convert.js';
 import type { Redis } from '../redis.js';
+import type { Scripts } from './scripts.js';
 
 /** Above this many unconfirmed entries the writer is told to wait. */
 const MAX_PENDING = 256;
@@ -17,6 +18,7 @@ export class EventLog {
 
   constructor(
     private readonly redis: Redis,
+    private readonly scripts: Scripts,
     private readonly onError: (cause: unknown) => void,
   ) {}
 
@@ -29,8 +31,8 @@ export class EventLog {
     const body = this.read(event, attempt);
     if (body === undefined) return undefined;
     this.pending += 1;
-    const written = this.redis
-      .eval(...appendCall(jobId, body, seq))
+    const written = this.scripts
+      .run(appendCall(jobId, body, seq))
       .catch(this.onError)
       .finally(() => (this.pending -= 1));
     return this.pending > MAX_PENDING ? written : undefined;

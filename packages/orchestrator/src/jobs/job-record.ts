@@ -1,7 +1,5 @@
 /**
  * The only writer of job states past `queued`. Every step is one fenced script of the protocol package.
- * The scripts go by EVAL, not EVALSHA: a NOSCRIPT answer (Redis restarted) would be repeated behind commands that were
- * sent later, and the event log would lose its order.
  * Not here: which state an outcome becomes (run-job.ts).
  * @module
  */
@@ -18,6 +16,7 @@ import {
   type TransitionStep,
 } from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
+import type { Scripts } from './scripts.js';
 
 /** What an attempt needs of its job. */
 export interface BegunJob {
@@ -46,18 +45,21 @@ export interface Moved {
 }
 
 export class JobRecords {
-  constructor(private readonly redis: Redis) {}
+  constructor(
+    private readonly redis: Redis,
+    private readonly scripts: Scripts,
+  ) {}
 
   /** Moves a job on if `attempt` is still the current one. */
   async transition(jobId: string, to: JobState, attempt: number, step: TransitionStep = {}): Promise<Moved> {
-    const answer = await this.redis.eval(...transitionCall(jobId, to, attempt, Date.now(), step));
+    const answer = await this.scripts.run(transitionCall(jobId, to, attempt, Date.now(), step));
     const [verdict, released] = answer as [string, string?];
     return { answer: verdict, released };
   }
 
   /** Starts the next attempt in one round trip. */
   async begin(jobId: string): Promise<Begun> {
-    const answer = (await this.redis.eval(...beginCall(jobId, Date.now()))) as (string | number)[];
+    const answer = (await this.scripts.run(beginCall(jobId, Date.now()))) as (string | number)[];
     const [verdict, attempt, document, createdAt, cancelRequested, lostConsumers, expiresAt, queuedAt, traceparent] =
       answer.map(String);
     if (verdict === 'parked') return 'parked';
@@ -81,12 +83,12 @@ export class JobRecords {
 
   /** Cancels a queued job, asks for the end of a running one. Resolves to `missing` or the state after the call. */
   async cancel(jobId: string, reason: string): Promise<string> {
-    return String(await this.redis.eval(...cancelCall(jobId, reason, Date.now())));
+    return String(await this.scripts.run(cancelCall(jobId, reason, Date.now())));
   }
 
   /** Forgets a job that has ended. Resolves to `deleted`, `missing`, or the state of one that has not. */
   async delete(jobId: string): Promise<string> {
-    return String(await this.redis.eval(...deleteCall(jobId)));
+    return String(await this.scripts.run(deleteCall(jobId)));
   }
 
   /** How often the job has failed in this way, with this time. */
