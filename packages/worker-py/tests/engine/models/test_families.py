@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from families.draw import Drawn
+from families.plain_job import PlainRun
 from patchbay_worker.errors import PatchbayError
 from support.checkpoints import make_checkpoint
 from support.gang import Gang
@@ -100,3 +102,34 @@ def test_what_no_plan_accounts_for_is_refused(bare_pair: Gang, tmp_path: Path) -
         )
     assert caught.value.code == "PB_NOT_SHARDABLE"
     assert caught.value.path == "hooks[0].moduleName"
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_gradients_of_the_weights_of_experts(bare_pair: Gang, tmp_path: Path, family: str) -> None:
+    """The router gives several tensors, and experts take several: hidden states, which experts, how much of each."""
+    path = make_checkpoint(tmp_path / family, family)
+    sites = {(site["module"], site["hookType"], site["leaf"]): site for site in bare_pair.load(path)["sites"]}
+    router, experts = "model.layers.1.mlp.gate", "model.layers.1.mlp.experts"
+    assert sites[experts, "forward_pre", 2]["dtype"] == sites[router, "forward", 1]["dtype"] == "float32"
+    edit = {
+        "kind": "python",
+        "source": "def edit(current_module, inputs, save_ctx, modules):\n    return inputs.flip(-1) * 3",
+    }
+    hooks: list[dict[str, Any]] = [
+        {"name": "states", "moduleName": experts, "hookType": "full_backward"},
+        {"name": "weights", "moduleName": experts, "hookType": "full_backward", "unpackIdx": 2, "edit": edit},
+        {"name": "router", "moduleName": router, "hookType": "full_backward_pre", "unpackIdx": 1},
+        {"name": "before", "moduleName": "model.layers.0", "hookType": "full_backward_pre"},
+    ]
+    loss = {"kind": "logitDiff", "target": 11, "foil": 90}
+    run = {"name": "r", "mode": "backward", "inputs": {"tokenIds": TOKENS}, "loss": loss}
+    outcome = bare_pair.run({"hooks": hooks, "runs": [run]})
+    job = Drawn({"hooks": hooks, "runs": [run]}, {})
+    want, plain = (PlainRun(plain_model(path), job, edited=edited).run().seen for edited in (True, False))
+    for hook in hooks:
+        name = hook["name"]
+        got = outcome.tensor(f"r/{name}/{hook['moduleName']}/0", "gradients.safetensors")
+        torch.testing.assert_close(got, want[name][0], atol=2e-5 * max(1.0, float(want[name][0].abs().max())), rtol=0)
+        assert got.abs().max() > 1e-3
+    assert (want["router"][0] - want["weights"][0].flip(-1) * 3).abs().max() < 1e-6, "the router sees what was edited"
+    assert (want["before"][0] - plain["before"][0]).abs().max() > 1e-3
