@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from patchbay_worker.sandbox.client import EditSource, ModuleSpec, SandboxJob
+from patchbay_worker.sandbox.level.choose import cgroup_of
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.lockdown.plan import Plan
 from patchbay_worker.sandbox.pool import SandboxPool
@@ -90,7 +91,8 @@ def in_process(rounds: int) -> list[float]:
 
 def lives(plan: Plan, rounds: int) -> dict[str, list[float]]:
     """Of a job: what a pool needs to make one, to hand it over, and to be rid of it. In milliseconds."""
-    zygote = ZygoteProcess(plan)
+    cgroup, _ = cgroup_of(SandboxSettings())
+    zygote = ZygoteProcess(plan, cgroup)
     zygote.wait_ready()
     found: dict[str, list[float]] = {"refill": [], "handOver": [], "killAndReap": [], "privateMiB": []}
     try:
@@ -111,6 +113,8 @@ def lives(plan: Plan, rounds: int) -> dict[str, list[float]]:
                 found[name].append(taken * 1e3)
     finally:
         zygote.close()
+        if cgroup is not None:
+            cgroup.close()
     return found
 
 

@@ -20,8 +20,8 @@ from typing import Final
 from patchbay_worker.sandbox.cgroup.place import NoCgroup, find_place, switch_on, write
 
 THREADS: Final = 32
-SLACK_BYTES: Final = 64 << 20
-"""Page tables and the pages that a job has made its own before its limits are set."""
+SLACK_BYTES: Final = 384 << 20
+"""What a job may make its own of its zygote's pages by writing to them, which no rlimit counts, and its page tables."""
 PREFIX: Final = "patchbay-"
 GONE_S: Final = 5.0
 
