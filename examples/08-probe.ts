@@ -19,17 +19,24 @@ function sample(which: 0 | 1): { readonly text: string[]; readonly labels: numbe
   return { text: pairs.map(([name]) => `The capital of ${name} is`), labels: pairs.map(([, label]) => label) };
 }
 
-const probeAt = (layer: number): HookFunction =>
-  new HookFunction({
-    moduleName: `model.layers.${layer}`,
-    save: 'none',
-    where: { positions: [-1] },
-    editingFunction: `
+/** Calls the probe of its layer on the last token and keeps what `keep` makes of the scores. */
+const probes = (keep: (layer: number) => string): HookFunction[] =>
+  Array.from(
+    { length: LAYERS },
+    (_, layer) =>
+      new HookFunction({
+        moduleName: `model.layers.${layer}`,
+        save: 'none',
+        where: { positions: [-1] },
+        editingFunction: `
 def edit(current_module, inputs, save_ctx, modules):
-    save_ctx.scores = modules["probe-${layer}"](inputs[:, 0])
+    scores = modules["probe-${layer}"](inputs[:, 0])
+    ${keep(layer)}
     return inputs
 `,
-  });
+      }),
+  );
+const answers = (name: string): HookFunction[] => probes((layer) => `save_ctx["${name}-${layer}"] = scores.argmax(-1)`);
 
 export interface ProbeScores {
   readonly layer: number;
@@ -39,39 +46,34 @@ export interface ProbeScores {
   readonly losses: readonly number[];
 }
 
-async function trainProbe(pb: Patchbay, model: string, layer: number): Promise<ProbeScores> {
+/** Edits return their inputs, so the probes do not see each other: one pass per step trains all of them. */
+export async function probeContinents(pb: Patchbay, model: string): Promise<ProbeScores[]> {
   const [seen, unseen] = [sample(0), sample(1)];
-  const probe = probeAt(layer);
-  const score = (name: string): HookFunction =>
-    new HookFunction({
-      ...probe.options,
-      editingFunction: `
-def edit(current_module, inputs, save_ctx, modules):
-    save_ctx["${name}"] = modules["probe-${layer}"](inputs[:, 0]).argmax(-1)
-    return inputs
-`,
-    });
+  const layers = Array.from({ length: LAYERS }, (_, layer) => layer);
   const job = await pb.jobs.submit({
     model,
-    modules: { [`probe-${layer}`]: linear(WIDTH, CONTINENTS.length) },
+    modules: Object.fromEntries(layers.map((layer) => [`probe-${layer}`, linear(WIDTH, CONTINENTS.length)])),
     runs: [
       {
         name: 'fit',
         mode: 'train',
         inputs: { text: seen.text },
-        hooks: [probe],
+        hooks: probes((layer) => `save_ctx["scores-${layer}"] = scores`),
         steps: STEPS,
         optimizer: { kind: 'adamw', lr: 0.03, weightDecay: 0.1 },
         loss: {
           kind: 'python',
           source: `
 def loss(logits, save_ctx, modules):
-    return torch.nn.functional.cross_entropy(save_ctx.scores, torch.tensor(${JSON.stringify(seen.labels)}))
+    labels = torch.tensor(${JSON.stringify(seen.labels)})
+    losses = [torch.nn.functional.cross_entropy(save_ctx[f"scores-{layer}"], labels) for layer in range(${LAYERS})]
+    save_ctx.setdefault("losses", []).append([loss.item() for loss in losses])
+    return sum(losses)
 `,
         },
       },
-      { name: 'seen', inputs: { text: seen.text }, hooks: [score('seen')] },
-      { name: 'unseen', inputs: { text: unseen.text }, hooks: [score('unseen')] },
+      { name: 'seen', inputs: { text: seen.text }, hooks: answers('seen') },
+      { name: 'unseen', inputs: { text: unseen.text }, hooks: answers('unseen') },
     ],
   });
   const result = await job.result();
@@ -79,17 +81,13 @@ def loss(logits, save_ctx, modules):
     const said = result.saveCtx.tensor(name).toFloat32();
     return labels.filter((label, index) => said[index] === label).length / labels.length;
   };
-  return {
+  const losses = result.saveCtx.get('losses') as number[][];
+  return layers.map((layer) => ({
     layer,
-    seen: right('seen', seen.labels),
-    unseen: right('unseen', unseen.labels),
-    losses: result.runs['fit']!.losses!.map((loss) => loss ?? Number.NaN),
-  };
-}
-
-/** One job per layer; they wait in the deployment's queue. */
-export async function probeContinents(pb: Patchbay, model: string): Promise<ProbeScores[]> {
-  return Promise.all(Array.from({ length: LAYERS }, (_, layer) => trainProbe(pb, model, layer)));
+    seen: right(`seen-${layer}`, seen.labels),
+    unseen: right(`unseen-${layer}`, unseen.labels),
+    losses: losses.map((step) => step[layer]!),
+  }));
 }
 
 script(import.meta.url, async (pb, model) => {

@@ -7,7 +7,7 @@ import { keys } from '@patchbay/protocol';
 import type { JobSpec } from '@patchbay/sdk';
 import { Redis } from 'ioredis';
 import type { Locator, Page } from 'playwright-core';
-import { DashboardPage } from '../support/dashboard-page.js';
+import { dashboardPage, type DashboardPage } from '../support/dashboard-page.js';
 import { ROOT, TINY_FACTS, connect, sharedStack } from '../support/stack.js';
 
 const MODEL = 'facts-tp2';
@@ -48,26 +48,23 @@ const bad: JobSpec = {
 
 describe('dashboard', function () {
   this.timeout(60_000);
+  const opened = dashboardPage();
   let dashboard: DashboardPage;
   let page: Page;
   const jobs = { good: '', bad: '' };
   let [http, token, redisUrl] = ['', '', ''];
 
   before(async function () {
-    this.timeout(300_000);
+    this.timeout(60_000);
     ({ http, token, redisUrl } = sharedStack().info);
     await using client = connect();
     const [one, other] = [await client.jobs.submit(good), await client.jobs.submit(bad)];
     await one.result();
     await assert.rejects(other.result());
     Object.assign(jobs, { good: one.id, bad: other.id });
-    const started = await DashboardPage.start();
-    if (started === undefined) return this.skip();
-    dashboard = started;
+    dashboard = opened.current;
     page = dashboard.page;
   });
-  after(async () => dashboard?.browser.close());
-  afterEach(() => dashboard?.settle());
 
   const open = (path: string, text: string): Promise<void> => dashboard.open(path, text);
   const check = (name: string): Promise<void> => dashboard.check(name);
@@ -155,12 +152,10 @@ describe('dashboard', function () {
     await form.getByLabel('Replicas').fill('0');
     await form.getByLabel('CPU slots per rank').fill('0');
     await form.getByRole('button', { name: 'Deploy' }).click();
-    const refused = form.locator('[aria-invalid]');
-    assert.deepEqual(await refused.evaluateAll('(fields) => fields.map((field) => field.name)'), [
-      'model',
-      'replicas',
-      'cpusPerRank',
-    ]);
+    await form.getByRole('alert').first().waitFor();
+    const refused = await form.locator('[aria-invalid]').all();
+    const names = await Promise.all(refused.map((field) => field.getAttribute('name')));
+    assert.deepEqual(names, ['model', 'replicas', 'cpusPerRank']);
     assert.match(await form.getByRole('alert').nth(1).innerText(), />=1.*PB_REQUEST_INVALID/s);
     assert.equal(await page.evaluate('document.activeElement.name'), 'model');
     await check('refused');

@@ -5,25 +5,20 @@ import type { Page } from 'playwright-core';
 import { causalTrace } from '../../examples/03-causal-trace.js';
 import { logitLens } from '../../examples/05-logit-lens.js';
 import { attentionHooks } from '../../examples/11-attention.js';
-import { DashboardPage } from '../support/dashboard-page.js';
+import { dashboardPage, type DashboardPage } from '../support/dashboard-page.js';
 import { connect, deploymentOf } from '../support/stack.js';
 
 const MODEL = deploymentOf(2);
 
 describe('pictures of the dashboard', function () {
   this.timeout(60_000);
+  const opened = dashboardPage();
   let dashboard: DashboardPage;
   let page: Page;
-
-  before(async function () {
-    this.timeout(300_000);
-    const started = await DashboardPage.start();
-    if (started === undefined) return this.skip();
-    dashboard = started;
+  before(() => {
+    dashboard = opened.current;
     page = dashboard.page;
   });
-  after(async () => dashboard?.browser.close());
-  afterEach(() => dashboard?.settle());
 
   it('shows attention by head with its tokens, cut out by dragging, and takes away what is shown', async () => {
     await using client = connect();

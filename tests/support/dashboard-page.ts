@@ -84,3 +84,20 @@ export class DashboardPage {
     assert.equal(await this.page.evaluate('window.pwned'), undefined, 'a string of a job was run');
   }
 }
+
+/** Called in a `describe`: the page is there in its tests, which are skipped where there is no browser. */
+export function dashboardPage(): { readonly current: DashboardPage } {
+  let dashboard: DashboardPage | undefined;
+  before(async function () {
+    this.timeout(300_000);
+    dashboard = await DashboardPage.start();
+    if (dashboard === undefined) this.skip();
+  });
+  after(async () => dashboard?.browser.close());
+  afterEach(() => dashboard?.settle());
+  return {
+    get current() {
+      return dashboard!;
+    },
+  };
+}

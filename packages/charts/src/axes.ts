@@ -1,7 +1,7 @@
 /** The frame that charts with two axes share: title, grid lines, numbers along the sides. @module */
 import { position, ticks, type Domain } from './domain.js';
 import { label, node, round, type SceneNode } from './scene.js';
-import { formatNumber } from './text.js';
+import { formatTicks } from './text.js';
 import type { Theme } from './theme.js';
 
 export interface Frame {
@@ -27,18 +27,20 @@ export const atY = (value: number, frame: Frame, domain: Domain): number =>
 export function axes({ title, x, y, xTitle, yTitle }: Axes, frame: Frame, theme: Theme): SceneNode[] {
   const look = { fill: theme.muted, size: 11 } as const;
   const bottom = frame.top + frame.height;
+  const [across, up] = [ticks(x, 6), ticks(y, 4)];
+  const [belowTexts, besideTexts] = [formatTicks(across), formatTicks(up)];
   return [
     label(16, 24, title, { size: 14, weight: 600, fill: theme.ink }),
     ...(yTitle === undefined ? [] : [label(16, frame.top - 8, yTitle, look)]),
-    ...ticks(y, 4).flatMap((value) => {
+    ...up.flatMap((value, index) => {
       const at = atY(value, frame, y);
       return [
         node('line', { x1: frame.left, x2: frame.left + frame.width, y1: at, y2: at, stroke: theme.grid }),
-        label(frame.left - 6, at + 4, formatNumber(value), { ...look, anchor: 'end' }),
+        label(frame.left - 6, at + 4, besideTexts[index]!, { ...look, anchor: 'end' }),
       ];
     }),
-    ...ticks(x, 6).map((value) =>
-      label(atX(value, frame, x), bottom + 16, formatNumber(value), { ...look, anchor: 'middle' }),
+    ...across.map((value, index) =>
+      label(atX(value, frame, x), bottom + 16, belowTexts[index]!, { ...look, anchor: 'middle' }),
     ),
     ...(xTitle === undefined
       ? []

@@ -16,5 +16,5 @@ export { CATEGORIES, DIVERGING, SEQUENTIAL, colourAt, css, inkOn, type Rgb, type
 export { domainOf, position, ticks, type Domain } from './domain.js';
 export { summarise, histogramOf, type Histogram, type Summary } from './statistics.js';
 export { gridToCsv, rowsToCsv } from './csv.js';
-export { formatNumber, legible, shorten, visible } from './text.js';
+export { formatNumber, formatTicks, legible, shorten, visible } from './text.js';
 export { rasterUrl } from './raster.js';

@@ -27,6 +27,16 @@ export function shorten(text: string, characters: number): string {
   return all.length <= characters ? text : `${all.slice(0, Math.max(1, characters - 1)).join('')}…`;
 }
 
+/** Numbers at even steps, as many decimals as the step needs: 0, 20, 40 and not 0, 20.0, 40.0. */
+export function formatTicks(values: readonly number[]): string[] {
+  if (values.length < 2) return values.map(formatNumber);
+  const step = Math.abs(values[1]! - values[0]!);
+  const largest = Math.max(...values.map(Math.abs));
+  if (step < 1e-3 || largest >= 1e5) return values.map(formatNumber);
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return values.map((value) => value.toFixed(decimals).replace(/^-(0(\.0+)?)$/, '$1'));
+}
+
 /** Three significant digits, no minus before a zero. */
 export function formatNumber(value: number): string {
   if (Number.isNaN(value)) return 'NaN';

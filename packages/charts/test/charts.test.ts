@@ -8,6 +8,7 @@ import {
   display,
   domainOf,
   formatNumber,
+  formatTicks,
   gridToCsv,
   heatmap,
   histogram,
@@ -114,6 +115,10 @@ describe('charts', () => {
     assert.deepEqual(domainOf([3, -1, Number.NaN], 'diverging'), { low: -3, high: 3 });
     assert.deepEqual(domainOf([2, 2]), { low: 0, high: 2 });
     assert.deepEqual(ticks({ low: 0, high: 1 }, 5), [0, 0.2, 0.4, 0.6, 0.8, 1]);
+    assert.deepEqual(formatTicks([-40, -20, 0, 20]), ['-40', '-20', '0', '20']);
+    assert.deepEqual(formatTicks([-0.2, -0, 0.2]), ['-0.2', '0.0', '0.2']);
+    assert.deepEqual(formatTicks([0, 0.05, 0.1]), ['0.00', '0.05', '0.10']);
+    assert.deepEqual(formatTicks([0, 2e5]), ['0', '2.0e5']);
     assert.deepEqual([-0.0001, 0, 1234.5, 0.5, 2e-7].map(formatNumber), ['-1.0e-4', '0', '1235', '0.500', '2.0e-7']);
   });
 

@@ -5,7 +5,7 @@ import { createServer as createHttpServer } from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { machineChecks } from '../src/doctor/machine.js';
+import { machineChecks, nodeCheck, spaceCheck } from '../src/doctor/machine.js';
 import { clockCheck, gpuCheck, portCheck, rayVersionCheck, wheelCheck } from '../src/doctor/hardware.js';
 import type { Check } from '../src/doctor/diagnose.js';
 import { artifactUrlCheck } from '../src/doctor/running-stack.js';
@@ -47,6 +47,19 @@ describe('doctor', () => {
   it('finds nothing where nothing is wrong', async () => {
     for (const name of ['node', 'python', 'python packages', 'wheels'])
       assert.equal((await checked(name, {})).status, 'ok', name);
+  });
+
+  it('an old Node', () => {
+    fails(nodeCheck('18.20.4'), /18\.20\.4/, /Node 20\.19 or newer/);
+    fails(nodeCheck('20.9.0'), /20\.9\.0/, /Node 20\.19 or newer/);
+    assert.equal(nodeCheck('22.1.0').status, 'ok');
+  });
+
+  it('a disk or shared memory that is too small', async () => {
+    fails(spaceCheck('shared memory', 64e6, 512e6, 'Give more.'), /0\.1 GB free/, /Give more/, 'warn');
+    assert.equal(spaceCheck('shared memory', undefined, 512e6, '').status, 'info');
+    for (const name of ['shared memory', 'disk', 'memory'])
+      assert.match((await checked(name, {})).found, /^\d+\.\d GB free$|not known/);
   });
 
   it('an old Python', async () => {
@@ -117,6 +130,28 @@ describe('doctor', () => {
     assert.doesNotMatch(JSON.stringify(check), /secret/);
   });
 
+  it('a Redis that is too old', async () => {
+    const info = 'redis_version:5.0.7\r\nloading:0\r\n';
+    const answers: Record<string, string> = {
+      info: `$${info.length}\r\n${info}\r\n`,
+      time: `*2\r\n$10\r\n${Math.floor(Date.now() / 1000)}\r\n$1\r\n0\r\n`,
+      ping: '+PONG\r\n',
+    };
+    const server = createServer((socket) =>
+      socket.on('data', (data: Buffer) => {
+        for (const [, command] of data.toString().matchAll(/\*\d+\r\n\$\d+\r\n(\w+)/g))
+          socket.write(answers[command!.toLowerCase()] ?? '+OK\r\n');
+      }),
+    );
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    try {
+      const redisUrl = `redis://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      fails(await checked('redis', { redisUrl }), /version is 5\.0\.7, 6\.2 or newer/, /Use another Redis/);
+    } finally {
+      server.close();
+    }
+  });
+
   describe('with a Redis', () => {
     let redis: TestRedis;
     before(async () => {
@@ -135,7 +170,8 @@ describe('doctor', () => {
     });
   });
 
-  it('the sandbox level that this machine reaches, by its own attacks', async () => {
+  it('the sandbox level that this machine reaches, by its own attacks', async function () {
+    this.timeout(120_000); // as long as the command itself gives it
     const python = join(import.meta.dirname, '../../../.venv/bin/python');
     const config = { python: process.env['PATCHBAY_PYTHON'] ?? python, sandboxMinimum: 'filtered' as const };
     const check = await sandboxSelfTest(config);

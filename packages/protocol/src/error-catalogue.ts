@@ -20,14 +20,14 @@ export const CATALOGUE = {
   PB_DOCUMENT_INVALID: user(
     400,
     'the job document is not valid: {reason}',
-    'Correct the value at the path; docs/job-document.md describes every field.',
+    'Correct the value at the path and try `patchbay validate`; docs/job-document.md describes every field.',
   ),
   PB_DOCUMENT_UNKNOWN_KEY: user(400, 'unknown key "{key}"', 'Remove the key or correct its spelling.'),
   PB_DOCUMENT_VERSION: user(400, 'version {actual} of the job document is not supported', 'Use "version": 1.'),
   PB_DOCUMENT_TOO_LARGE: user(
     413,
     'the job document has {bytes} bytes, {limit} are allowed',
-    'Upload long sources or inputs as artifacts and refer to them.',
+    'Upload long sources or inputs (`patchbay upload FILE`) and refer to them.',
   ),
   PB_JOB_ID_CONFLICT: user(
     409,
@@ -54,7 +54,11 @@ export const CATALOGUE = {
     'the job did not run within limits.startTimeoutMs of its submission',
     'Raise limits.startTimeoutMs or leave it out; `patchbay models` shows whether the deployment is ready.',
   ),
-  PB_JOB_RUNNING: user(409, 'job {jobId} is {state}', 'Cancel it first, or wait for its end.'),
+  PB_JOB_RUNNING: user(
+    409,
+    'job {jobId} is {state}',
+    'Cancel it first: `patchbay cancel {jobId}`, or wait for its end.',
+  ),
   PB_QUEUE_FULL: infra(
     429,
     '{what}: {queued} jobs wait, {limit} may',
@@ -91,7 +95,7 @@ export const CATALOGUE = {
   PB_MODEL_EXISTS: user(
     409,
     'a deployment named "{model}" exists already with another configuration',
-    'Undeploy it first, or give the new one another --name.',
+    'Take it off first: `patchbay undeploy {model}`, or give the new one another --name.',
   ),
   PB_MODEL_NOT_READY: infra(
     503,
@@ -143,7 +147,11 @@ export const CATALOGUE = {
     'no module of {model} matches "{module}"',
     'Use a name from `patchbay models --modules`; * stands for one path segment.',
   ),
-  PB_HOOK_NOT_FOUND: user(404, 'no hook is named "{hook}"', 'A run can only enable hooks that the job declares.'),
+  PB_HOOK_NOT_FOUND: user(
+    404,
+    'no hook is named "{hook}"',
+    'A run can only enable hooks that the job declares; `patchbay validate` checks it.',
+  ),
   PB_GROUP_NOT_FOUND: user(
     404,
     'no hook is in the group "{group}"',
@@ -240,7 +248,11 @@ export const CATALOGUE = {
     'Raise the level as `patchbay doctor` says, or use edits of another kind.',
   ),
   // artifacts
-  PB_ARTIFACT_NOT_FOUND: user(404, 'there is no artifact {artifact}', 'Upload it first: client.artifacts.upload().'),
+  PB_ARTIFACT_NOT_FOUND: user(
+    404,
+    'there is no artifact {artifact}',
+    'Upload it first: `patchbay upload FILE`, or client.artifacts.upload() in a script.',
+  ),
   PB_ARTIFACT_CORRUPT: user(422, 'the artifact {artifact} is not what was expected: {reason}', 'Upload it again.'),
   PB_TENSOR_NOT_FOUND: user(404, 'the result has no tensor "{tensor}"', 'result.tensors() lists the names.'),
   PB_TENSOR_NOT_LOADED: user(
@@ -289,8 +301,16 @@ export const CATALOGUE = {
     'a Patchbay stack is running already for {home} (pid {pid})',
     'Use it, stop it with `patchbay down`, or set another PATCHBAY_HOME.',
   ),
-  PB_SETUP_FAILED: user(500, 'the set-up failed: {reason}', 'Its log is beside the Python environment; run it again.'),
-  PB_STACK_START_FAILED: user(500, '{part} did not start: {reason}', 'Its log is {log}.'),
+  PB_SETUP_FAILED: user(
+    500,
+    'the set-up failed: {reason}',
+    'Its log is beside the Python environment; `patchbay doctor` says what this machine lacks. Run `patchbay setup` again.',
+  ),
+  PB_STACK_START_FAILED: user(
+    500,
+    '{part} did not start: {reason}',
+    'Its log is {log}; `patchbay doctor` says what this machine lacks.',
+  ),
   PB_REDIS_UNAVAILABLE: infra(
     503,
     'Redis at {url} cannot be reached: {reason}',
@@ -311,11 +331,15 @@ export const CATALOGUE = {
     'the ranks of {model} were lost in epoch {epoch}: {reason}',
     'They are started again by themselves; the job is retried while attempts are left.',
   ),
-  PB_PLACEMENT_FAILED: user(503, 'the deployment does not fit: {reason}', 'Free resources, or choose a smaller mesh.'),
+  PB_PLACEMENT_FAILED: user(
+    503,
+    'the deployment does not fit: {reason}',
+    '`patchbay top` shows what runs: undeploy something, or choose a smaller mesh.',
+  ),
   PB_MEMORY: user(
     503,
     'the weights of {model} do not fit: {needed} are needed and {free} are free on {where}',
-    'Use more ranks (tp, pp) or nodes, a smaller dtype, or undeploy something.',
+    'Use more ranks (tp, pp) or nodes, a smaller dtype, or `patchbay undeploy` something.',
   ),
   PB_ARTIFACT_STORE_UNAVAILABLE: infra(
     503,
@@ -340,7 +364,7 @@ export const CATALOGUE = {
   PB_WAIT_TIMEOUT: infra(
     504,
     'the job was not finished within {timeoutMs} ms; it runs on',
-    'Wait again with the same handle, or cancel the job.',
+    'Wait again with the same handle (`patchbay result ID`), or `patchbay cancel ID`.',
   ),
   PB_ABORTED: user(499, 'aborted by the caller', 'The job itself runs on unless it was cancelled.'),
   PB_INTERNAL: infra(500, 'internal error: {reason}', 'This is a bug of Patchbay; please report it with the message.'),

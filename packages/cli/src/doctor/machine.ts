@@ -30,12 +30,12 @@ function atLeast(version: string, [major, minor]: readonly [number, number]): bo
   return a > major || (a === major && b >= minor);
 }
 
-function nodeCheck(): Check {
-  const ok = atLeast(process.versions.node, NODE);
+export function nodeCheck(version: string): Check {
+  const ok = atLeast(version, NODE);
   return {
     name: 'node',
     status: ok ? 'ok' : 'fail',
-    found: process.versions.node,
+    found: version,
     fix: ok ? undefined : `Install Node ${NODE.join('.')} or newer.`,
   };
 }
@@ -172,7 +172,7 @@ function freeBytes(path: string): number | undefined {
   }
 }
 
-function spaceCheck(name: string, free: number | undefined, wanted: number, fix: string): Check {
+export function spaceCheck(name: string, free: number | undefined, wanted: number, fix: string): Check {
   if (free === undefined) return { name, status: 'info', found: 'not known on this system' };
   const ok = free >= wanted;
   return { name, status: ok ? 'ok' : 'warn', found: `${gigabytes(free)} free`, fix: ok ? undefined : fix };
@@ -190,7 +190,7 @@ function buildCheck(): Check {
 
 export async function machineChecks(config: Config): Promise<Check[]> {
   return [
-    nodeCheck(),
+    nodeCheck(process.versions.node),
     ...(await pythonChecks(config.python)),
     buildCheck(),
     await redisCheck(config),

@@ -5,6 +5,8 @@ import { bytes } from '../look/format.js';
 import { State } from '../look/parts.js';
 
 const isMemory = (name: string): boolean => /memory$/.test(name);
+/** Ray's names, said plainly; what is used of them is what was asked for. */
+const NAMES: Readonly<Record<string, string>> = { memory: 'memory, reserved', object_store_memory: 'object store' };
 const amount = (name: string, value: number): string =>
   isMemory(name) ? bytes(value) : String(Math.round(value * 100) / 100);
 
@@ -31,7 +33,7 @@ export function Node({
         const used = node.used[name] ?? 0;
         return (
           <label class="meter" key={name}>
-            {name}
+            {NAMES[name] ?? name}
             <span class="muted">
               {amount(name, used)} of {amount(name, total)} used
             </span>
@@ -42,7 +44,7 @@ export function Node({
       <ul class="ranks" aria-label="Ranks on this node">
         {ranks.map(({ model, replica, rank, pid }) => (
           <li key={`${model} ${replica} ${rank}`} title={`process ${pid}`}>
-            <strong>{rank}</strong> {model}
+            <strong>rank {rank}</strong> {model}
             {replica > 0 ? ` · replica ${replica}` : ''}
           </li>
         ))}

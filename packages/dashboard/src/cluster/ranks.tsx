@@ -5,7 +5,7 @@ import { bytes } from '../look/format.js';
 import { coordinatesOf } from './mesh.js';
 
 const HEADS = ['Replica', 'Rank', 'Stage', 'Copy', 'Slice', 'Node', 'Process', 'Weights', 'Process memory'] as const;
-const COUNTED = new Set<string>(['Replica', 'Rank', 'Process', 'Weights', 'Process memory']);
+const COUNTED = new Set<string>(['Process', 'Weights', 'Process memory']);
 
 interface RanksProps {
   readonly deployment: Deployment;
@@ -35,10 +35,8 @@ export function Ranks({ deployment, addresses }: RanksProps): JSX.Element | null
             const { pp, dp, tp } = coordinatesOf(rank, spec);
             return (
               <tr key={`${replica} ${rank}`}>
-                <td class="num">{replica}</td>
-                <th scope="row" class="num">
-                  {rank}
-                </th>
+                <td>{replica}</td>
+                <th scope="row">{rank}</th>
                 <td>{of(pp, spec.pp)}</td>
                 <td>{of(dp, spec.dp)}</td>
                 <td>{of(tp, spec.tp)}</td>

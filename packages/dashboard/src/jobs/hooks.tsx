@@ -11,6 +11,9 @@ type Description = NonNullable<Deployment['description']>;
 
 const NUMBERS = ['Calls', 'Rows', 'Change', 'Gathered', 'Gather', 'Edit', 'Scatter'];
 
+/** A hook that reads touches no row and gives nothing back. */
+const ofEdit = ({ route }: JobResult['hooks'][number], text: string): string => (route === 'read' ? '–' : text);
+
 export function HookTable({ result }: { readonly result: JobResult }): JSX.Element {
   return (
     <Card title="Hooks" aside={<span class="muted">{result.hooks.length} reports</span>}>
@@ -47,13 +50,13 @@ export function HookTable({ result }: { readonly result: JobResult }): JSX.Eleme
                   <code>{report.module}</code>
                 </td>
                 <td class="num">{report.calls}</td>
-                <td class="num">{report.rowsTouched}</td>
+                <td class="num">{ofEdit(report, String(report.rowsTouched))}</td>
                 <td class="num">{report.relativeChange === null ? '–' : formatNumber(report.relativeChange)}</td>
                 <td>{report.route}</td>
                 <td class="num">{bytes(report.gatheredBytes)}</td>
                 <td class="num">{duration(report.gatherMs)}</td>
-                <td class="num">{duration(report.editMs)}</td>
-                <td class="num">{duration(report.scatterMs)}</td>
+                <td class="num">{ofEdit(report, duration(report.editMs))}</td>
+                <td class="num">{ofEdit(report, duration(report.scatterMs))}</td>
               </tr>
             ))}
           </tbody>

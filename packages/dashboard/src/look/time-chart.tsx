@@ -23,16 +23,31 @@ interface TimeChartProps {
 }
 
 const HEIGHT = 130;
+/** Between counts there is nothing. */
+const WHOLE_STEPS = [1, 2, 5]
+  .flatMap((step) => [1, 10, 100, 1e3, 1e4, 1e5].map((power) => step * power))
+  .sort((a, b) => a - b);
+
+/** Bars stand on each other, so the highest is drawn first; lines follow. */
+function drawn(series: readonly TimeSeries[]): TimeSeries[] {
+  const stacked: TimeSeries[] = [];
+  for (const one of series.filter(({ bars }) => bars === true)) {
+    const below = stacked[0]?.values;
+    stacked.unshift({ ...one, values: one.values.map((value, at) => (value ?? 0) + (below?.[at] ?? 0)) });
+  }
+  return [...stacked, ...series.filter(({ bars }) => bars !== true)];
+}
 
 export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.Element {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const { name, theme } = useTheme();
-  const data = [at.map((ms) => ms / 1000), ...series.map(({ values }) => [...values])] as uPlot.AlignedData;
+  const shown = drawn(series);
+  const data = [at.map((ms) => ms / 1000), ...shown.map(({ values }) => [...values])] as uPlot.AlignedData;
   useEffect(() => {
     const target = place.current!;
     const axis = { stroke: theme.muted, grid: { stroke: theme.grid, width: 1 }, ticks: { show: false } };
-    const lines = series.map(({ name: label, bars = false, colour = 0 }): uPlot.Series => {
+    const lines = shown.map(({ name: label, bars = false, colour = 0 }): uPlot.Series => {
       const stroke = CATEGORIES[colour]!;
       const how = bars ? { fill: stroke, paths: uPlot.paths.bars!({ size: [0.7, 12] }), points: { show: false } } : {};
       return {
@@ -52,7 +67,12 @@ export function TimeChart({ title, at, series, format }: TimeChartProps): JSX.El
       scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] } },
       axes: [
         { ...axis, size: 28, values: (_plot, seconds) => seconds.map((second) => clock(second * 1000).slice(0, 5)) },
-        { ...axis, size: 56, values: (_plot, splits) => splits.map(format) },
+        {
+          ...axis,
+          size: 56,
+          values: (_plot, splits) => splits.map(format),
+          ...(shown.some(({ bars }) => bars === true) && { incrs: WHOLE_STEPS }),
+        },
       ],
       series: [{}, ...lines],
     };

@@ -1,5 +1,5 @@
 /** Two jobs side by side: what differs in their documents, their times and their answers. @module */
-import { legible } from '@patchbay/charts';
+import { legible, visible } from '@patchbay/charts';
 import type { JSX } from 'preact';
 import { api, type JobResult, type JobWithDocument } from '../api.js';
 import { differences } from '../jobs/differences.js';
@@ -20,7 +20,7 @@ async function load(one: string, other: string, signal: AbortSignal): Promise<Bo
 }
 
 const text = (value: unknown): string =>
-  value === undefined ? '–' : typeof value === 'string' ? value : JSON.stringify(value);
+  value === undefined ? '–' : typeof value === 'string' ? value : JSON.stringify(value, null, 2);
 
 /** Per run and row the most probable next token with its probability. */
 const answers = (result: JobResult | undefined): Record<string, string> =>
@@ -28,14 +28,16 @@ const answers = (result: JobResult | undefined): Record<string, string> =>
     Object.entries(result?.runs ?? {}).flatMap(([run, { topK, text: generated }]) => [
       ...(topK ?? []).map((row, index) => [
         `${run}, row ${index}`,
-        `${row[0]?.token ?? ''} (${row[0]?.probability?.toFixed(3) ?? ''})`,
+        `${visible(row[0]?.token ?? '')} (${row[0]?.probability?.toFixed(3) ?? ''})`,
       ]),
-      ...(generated ?? []).map((row, index) => [`${run}, text ${index}`, row]),
+      ...(generated ?? []).map((row, index) => [`${run}, text ${index}`, row.trimStart()]),
     ]),
   ) as Record<string, string>;
 
 const times = (result: JobResult | undefined): Record<string, string> =>
-  Object.fromEntries(Object.entries(result?.timings ?? {}).map(([name, ms]) => [name, duration(ms)]));
+  Object.fromEntries(
+    Object.entries(result?.timings ?? {}).map(([name, ms]) => [name.replace(/Ms$/, ''), duration(ms)]),
+  );
 
 export function ComparePage({ one, other }: { readonly one: string; readonly other: string }): JSX.Element {
   const { value, problem } = useLoaded((signal) => load(one, other, signal), [one, other]);
@@ -43,17 +45,17 @@ export function ComparePage({ one, other }: { readonly one: string; readonly oth
   if (value === undefined) return <Waiting what="two jobs" />;
   const [a, b] = value.jobs;
   const [x, y] = value.results;
-  const table = (title: string, left: unknown, right: unknown, all: boolean): JSX.Element => {
+  const table = (title: string, what: string, left: unknown, right: unknown, all: boolean): JSX.Element => {
     const rows = differences(left, right, all);
     return (
       <Card title={title}>
         {rows.length === 0 ? <Empty title="No difference." /> : null}
         {rows.length === 0 ? null : (
           <div class="scroll" tabIndex={0} role="group" aria-label={title}>
-            <table>
+            <table class="compared">
               <thead>
                 <tr>
-                  <th scope="col">Path</th>
+                  <th scope="col">{what}</th>
                   <th scope="col">{one}</th>
                   <th scope="col">{other}</th>
                 </tr>
@@ -89,9 +91,9 @@ export function ComparePage({ one, other }: { readonly one: string; readonly oth
           </span>
         ))}
       </p>
-      {table('Documents', a.document, b.document, false)}
-      {table('Answers', answers(x), answers(y), true)}
-      {table('Times', times(x), times(y), true)}
+      {table('Documents', 'Path', a.document, b.document, false)}
+      {table('Answers', 'Run', answers(x), answers(y), true)}
+      {table('Times', 'Phase', times(x), times(y), true)}
     </>
   );
 }

@@ -47,24 +47,26 @@ function Queue({ queue, role, ask, changed }: QueueProps): JSX.Element {
         <Number name="completed" value={sum(queue, 'completed')} />
         <Number name="failed" value={sum(queue, 'failed')} bad />
       </div>
-      <TimeChart
-        title="Jobs per minute"
-        at={at}
-        format={plain}
-        series={[
-          { name: 'completed', values: points.map((point) => point.completed), bars: true, colour: 0 },
-          { name: 'failed', values: points.map((point) => point.failed), bars: true, colour: 1 },
-        ]}
-      />
-      <TimeChart
-        title="Latency, submit to result"
-        at={at}
-        format={duration}
-        series={[
-          { name: 'median', values: points.map((point) => point.p50), colour: 0 },
-          { name: '95 %', values: points.map((point) => point.p95), colour: 5 },
-        ]}
-      />
+      <div class="charts">
+        <TimeChart
+          title="Jobs per minute"
+          at={at}
+          format={plain}
+          series={[
+            { name: 'completed', values: points.map((point) => point.completed), bars: true, colour: 0 },
+            { name: 'failed', values: points.map((point) => point.failed), bars: true, colour: 1 },
+          ]}
+        />
+        <TimeChart
+          title="Latency, submit to result"
+          at={at}
+          format={duration}
+          series={[
+            { name: 'median', values: points.map((point) => point.p50), colour: 0 },
+            { name: '95 %', values: points.map((point) => point.p95), colour: 5 },
+          ]}
+        />
+      </div>
     </article>
   );
 }
