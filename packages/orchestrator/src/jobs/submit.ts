@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { readSubmitVerdict, submission, submitCall, type JobDocument } from '@patchbay/protocol';
 import type { Queues } from './queues.js';
-import type { Scripts } from './scripts.js';
+import type { Scripts } from '../scripts.js';
 
 export interface SubmitOptions {
   readonly jobId?: string | undefined;

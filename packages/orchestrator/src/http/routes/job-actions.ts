@@ -9,7 +9,7 @@ import type { Queues } from '../../jobs/queues.js';
 import { listTensors } from '../../live/result-tensors.js';
 import { submitDocument } from '../../jobs/submit.js';
 import type { QueueView } from '../../live/queue-view.js';
-import type { Scripts } from '../../jobs/scripts.js';
+import type { Scripts } from '../../scripts.js';
 import type { Auth } from '../auth.js';
 import { serve } from '../serve.js';
 

@@ -8,7 +8,7 @@ import type { JobReader } from '../../jobs/job-reader.js';
 import type { JobRecords } from '../../jobs/job-record.js';
 import type { Queues } from '../../jobs/queues.js';
 import { submitDocument } from '../../jobs/submit.js';
-import type { Scripts } from '../../jobs/scripts.js';
+import type { Scripts } from '../../scripts.js';
 import type { Redis } from '../../redis.js';
 import type { Auth } from '../auth.js';
 import { serve } from '../serve.js';

@@ -1,6 +1,6 @@
 /** Runs the scripts of jobs, as Redis functions where Redis has such. Not here: what they do (protocol). @module */
 import { JOB_LIBRARY, functionCall, lacksFunction, type EvalCall } from '@patchbay/protocol';
-import type { Redis } from '../redis.js';
+import type { Redis } from './redis.js';
 
 export class Scripts {
   private loaded = false;

@@ -1,10 +1,10 @@
 /** The scripts of a job's steps as Redis functions: there after a restart, done without where they are lost or unknown. */
 import assert from 'node:assert/strict';
 import { JOB_SCRIPTS } from '@patchbay/protocol';
-import type { Redis } from '../src/redis.js';
-import { Scripts } from '../src/jobs/scripts.js';
-import { held } from './support/fake-cluster.js';
-import { Rig } from './support/rig.js';
+import type { Redis } from '../../src/redis.js';
+import { Scripts } from '../../src/scripts.js';
+import { held } from '../support/fake-cluster.js';
+import { Rig } from '../support/rig.js';
 
 describe('scripts of jobs', () => {
   let rig: Rig;
