@@ -21,7 +21,7 @@ import { JobRecords } from './jobs/job-record.js';
 import { Queues } from './jobs/queues.js';
 import { Retention } from './jobs/upkeep/retention.js';
 import { runJob, type JobParts } from './jobs/run-job.js';
-import { Scripts } from './jobs/scripts.js';
+import { Scripts } from './scripts.js';
 import { settledWithin } from './jobs/settled-within.js';
 import { Sweeper } from './jobs/upkeep/sweep.js';
 import { ChangeFeed } from './live/change-feed.js';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createServer, type AddressInfo } from 'node:net';
 import { status } from '@grpc/grpc-js';
 import { jobResult } from '@patchbay/protocol';
-import { startProxy } from '../../../tests/support/silent-proxy.js';
+import { startProxy } from './support/silent-proxy.js';
 import { held } from './support/fake-cluster.js';
 import { Rig } from './support/rig.js';
 

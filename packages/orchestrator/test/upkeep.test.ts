@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import { QUEUE_PREFIX, beginCall, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
 import { LocalStore } from '../src/artifacts/local-store.js';
 import { JobRecords } from '../src/jobs/job-record.js';
-import { Scripts } from '../src/jobs/scripts.js';
+import { Scripts } from '../src/scripts.js';
 import { Retention } from '../src/jobs/upkeep/retention.js';
 import { held } from './support/fake-cluster.js';
 import { Rig } from './support/rig.js';

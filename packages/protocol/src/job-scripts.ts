@@ -234,7 +234,7 @@ redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id'
 return state and 'deleted' or 'missing'`;
 
 /** Those that every job needs, some of them several times. */
-export const JOB_SCRIPTS: readonly string[] = [BEGIN_LUA, TRANSITION_LUA, APPEND_LUA];
+export const JOB_SCRIPTS: readonly string[] = [SUBMIT_LUA, BEGIN_LUA, TRANSITION_LUA, APPEND_LUA];
 
 const call = (script: string, jobId: string, ...args: (string | number)[]): EvalCall => [
   script,

@@ -6,7 +6,7 @@
 import { appendCall, isTerminal, jobEvent, keys, type JobEvent, type JobEventBody } from '@patchbay/protocol';
 import type { Checkpoint } from '../cluster-client/convert.js';
 import type { Redis } from '../redis.js';
-import type { Scripts } from './scripts.js';
+import type { Scripts } from '../scripts.js';
 
 /** Above this many unconfirmed entries the writer is told to wait. */
 const MAX_PENDING = 256;

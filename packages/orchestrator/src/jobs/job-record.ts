@@ -16,7 +16,7 @@ import {
   type TransitionStep,
 } from '@patchbay/protocol';
 import type { Redis } from '../redis.js';
-import type { Scripts } from './scripts.js';
+import type { Scripts } from '../scripts.js';
 
 /** What an attempt needs of its job. */
 export interface BegunJob {

@@ -3,8 +3,10 @@ import {
   QUEUE_JOB_NAME,
   QUEUE_PREFIX,
   error,
+  functionCall,
   isPatchbayError,
   keys,
+  lacksFunction,
   nearest,
   queueJobId,
   queueJobOptions,
@@ -30,6 +32,8 @@ export class Submitter {
   /** Where the last job of a kind stood. While nothing else waits the next one stands there too. */
   readonly #places = new Map<string, number>();
   #underWay = 0;
+  /** Whether a connection's Redis has submissions as a function: one is tried first. */
+  readonly #hasFunctions = new WeakMap<Redis, boolean>();
 
   constructor(private readonly redis: RedisConnection) {}
 
@@ -54,13 +58,14 @@ export class Submitter {
     const client = this.redis.ready;
     if (client === undefined) throw this.redis.unavailable(new Error('the connection was lost'));
     const kind = `${job.model} ${job.submitter} ${job.priority}`;
-    // many at once move each other's places
-    const guess = fresh && this.#underWay === 0 ? this.#places.get(kind) : undefined;
+    // many at once move each other's places, and what may have to be said twice is not followed by an entry
+    const sure = fresh && this.#underWay === 0 && this.#hasFunctions.has(client);
+    const guess = sure ? this.#places.get(kind) : undefined;
     this.#underWay++;
     try {
       // the record first: whoever finds an entry finds its record
       const [answer] = await Promise.all([
-        client.eval(...submitCall(job)),
+        this.#register(client, job),
         guess !== undefined && enter(queue, job, guess),
       ]);
       const { state, place } = readSubmitVerdict(job, answer);
@@ -75,6 +80,24 @@ export class Submitter {
       throw this.redis.failed(client, cause);
     } finally {
       this.#underWay--;
+    }
+  }
+
+  /** By the function that an orchestrator has loaded, or where there is none by the script itself. */
+  async #register(client: Redis, job: Submission): Promise<unknown> {
+    const call = submitCall(job);
+    const asFunction = this.#hasFunctions.get(client) === false ? undefined : functionCall(call);
+    if (asFunction === undefined) return client.eval(...call);
+    try {
+      const answer = await client.fcall(...asFunction);
+      this.#hasFunctions.set(client, true);
+      return answer;
+    } catch (cause) {
+      if (!lacksFunction(cause)) throw cause;
+      const known = this.#hasFunctions.has(client);
+      this.#hasFunctions.set(client, false);
+      if (known) throw this.redis.unavailable(cause); // lost just now, and the entry may be there already: all of it again
+      return client.eval(...call);
     }
   }
 

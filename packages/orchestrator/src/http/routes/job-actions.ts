@@ -9,12 +9,12 @@ import type { Queues } from '../../jobs/queues.js';
 import { listTensors } from '../../live/result-tensors.js';
 import { submitDocument } from '../../jobs/submit.js';
 import type { QueueView } from '../../live/queue-view.js';
-import type { Redis } from '../../redis.js';
+import type { Scripts } from '../../scripts.js';
 import type { Auth } from '../auth.js';
 import { serve } from '../serve.js';
 
 export interface JobActionParts {
-  readonly redis: Redis;
+  readonly scripts: Scripts;
   readonly queues: Queues;
   readonly reader: JobReader;
   readonly queueView: QueueView;
@@ -26,14 +26,14 @@ export interface JobActionParts {
 const RETRY_LABEL = 'retryOf';
 
 export function jobActionRoutes(parts: JobActionParts): FastifyPluginAsync {
-  const { redis, queues, reader, queueView, artifacts, auth } = parts;
+  const { scripts, queues, reader, queueView, artifacts, auth } = parts;
   return async (app) => {
     serve(app, ROUTES.retry, async ({ params: { id }, request }) => {
       await reader.status(id);
       const document = parseJobDocument(await reader.document(id));
       const labels = { ...document.labels, [RETRY_LABEL]: id };
       return submitDocument(
-        redis,
+        scripts,
         queues,
         { ...document, jobId: randomUUID(), labels },
         { submitter: auth.submitterOf(request) },

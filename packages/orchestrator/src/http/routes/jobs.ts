@@ -8,12 +8,13 @@ import type { JobReader } from '../../jobs/job-reader.js';
 import type { JobRecords } from '../../jobs/job-record.js';
 import type { Queues } from '../../jobs/queues.js';
 import { submitDocument } from '../../jobs/submit.js';
+import type { Scripts } from '../../scripts.js';
 import type { Redis } from '../../redis.js';
 import type { Auth } from '../auth.js';
 import { serve } from '../serve.js';
 
 export interface JobRouteParts {
-  readonly redis: Redis;
+  readonly scripts: Scripts;
   readonly openFollower: () => Redis;
   readonly queues: Queues;
   readonly records: JobRecords;
@@ -21,10 +22,10 @@ export interface JobRouteParts {
   readonly auth: Auth;
 }
 
-export function jobRoutes({ redis, openFollower, queues, records, reader, auth }: JobRouteParts): FastifyPluginAsync {
+export function jobRoutes({ scripts, openFollower, queues, records, reader, auth }: JobRouteParts): FastifyPluginAsync {
   return async (app) => {
     serve(app, ROUTES.submit, ({ query, headers: { traceparent }, body, request }) =>
-      submitDocument(redis, queues, body, { ...query, traceparent, submitter: auth.submitterOf(request) }),
+      submitDocument(scripts, queues, body, { ...query, traceparent, submitter: auth.submitterOf(request) }),
     );
 
     serve(app, ROUTES.jobs, async ({ query: { limit, cursor, label = [], ...filter }, request }) => {

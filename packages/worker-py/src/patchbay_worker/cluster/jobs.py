@@ -16,10 +16,10 @@ from typing import Final
 
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_worker.cluster.gang import Gang
-from patchbay_worker.cluster.gang_spans import GangSpans
 from patchbay_worker.cluster.running_job import JobKey, RunningJob, Start
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.sandbox.limits import limits_of
+from patchbay_worker.spans import GangSpans
 
 log = logging.getLogger(__name__)
 

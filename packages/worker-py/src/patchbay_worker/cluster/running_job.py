@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from patchbay_worker.cluster.gang_spans import GangSpans
 from patchbay_worker.errors import PatchbayError
 from patchbay_worker.frames import Frame
+from patchbay_worker.spans import GangSpans
 
 
 @dataclass(frozen=True)

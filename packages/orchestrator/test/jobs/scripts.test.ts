@@ -1,10 +1,10 @@
 /** The scripts of a job's steps as Redis functions: there after a restart, done without where they are lost or unknown. */
 import assert from 'node:assert/strict';
 import { JOB_SCRIPTS } from '@patchbay/protocol';
-import type { Redis } from '../src/redis.js';
-import { Scripts } from '../src/jobs/scripts.js';
-import { held } from './support/fake-cluster.js';
-import { Rig } from './support/rig.js';
+import type { Redis } from '../../src/redis.js';
+import { Scripts } from '../../src/scripts.js';
+import { held } from '../support/fake-cluster.js';
+import { Rig } from '../support/rig.js';
 
 describe('scripts of jobs', () => {
   let rig: Rig;
@@ -18,10 +18,10 @@ describe('scripts of jobs', () => {
   const calls = async (command: string): Promise<number> =>
     Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(await rig.client.info('commandstats'))?.[1] ?? 0);
 
-  it('go as functions, which cost no text: begin, running, completed', async () => {
+  it('go as functions, which cost no text: submitted, begun, running, completed', async () => {
     const before = await calls('fcall');
     await rig.until(await rig.submit('m'), 'completed');
-    assert.equal((await calls('fcall')) - before, 3);
+    assert.equal((await calls('fcall')) - before, 4);
   });
 
   it('are kept by Redis: in the middle of a job it is killed, and the job goes on in order', async () => {

@@ -7,9 +7,9 @@ import {
   startReceiver,
   type Receiver,
   type ReceivedSpan,
-} from '../../../tests/support/otlp-receiver.js';
-import { held, type FakeJob } from './support/fake-cluster.js';
-import { Rig } from './support/rig.js';
+} from '../../../../tests/support/otlp-receiver.js';
+import { held, type FakeJob } from '../support/fake-cluster.js';
+import { Rig } from '../support/rig.js';
 
 const PARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 /** A gang whose clock counts more than there was. */
