@@ -177,8 +177,8 @@ def _typed(failure: Exception) -> PatchbayError:
 
 
 def _forget_frames(problem: BaseException) -> None:
-    """`error` outlives the pass. The frames of a traceback hold its tensors, whose graphs hold the editor again by way of
-    torch, where the collector of Python does not see that this is a circle.
+    """`error` outlives the pass. The frames of a traceback hold its tensors, whose graphs hold the editor again by way
+    of torch, where the collector of Python does not see that this is a circle.
     """
     chain: list[BaseException | None] = [problem]
     seen: set[int] = set()
