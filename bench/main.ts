@@ -3,9 +3,9 @@ import { parseArgs } from 'node:util';
 import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
 import { benchLoad } from './load.js';
-import { benchMemory } from './memory.js';
+import { benchMemory } from './ranks/memory.js';
 import { benchSandbox } from './sandbox.js';
-import { benchSharding } from './sharding.js';
+import { benchSharding } from './ranks/sharding.js';
 
 const USAGE = `npm run bench -- <what>
   hooks [--rounds N]                   raw torch hook, reads and python edits at tp 1 and 2, as ratios to the plain forward

@@ -1,4 +1,4 @@
-"""`npm run models`: writes docs/models.md.
+"""`npm run models -- [--mesh M]*`: writes docs/models.md.
 `npm run drawn -- [--jobs N] [--mesh M]* [--architecture A]*`: writes docs/drawn-jobs.md.
 """
 
@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if arguments.what == "models":
-            page.write(Path(folder))
+            page.write(Path(folder), [mesh for mesh in arguments.mesh or page.MESHES if mesh in page.MESHES])
         else:
             meshes, families = arguments.mesh or drawn_page.MESHES, arguments.architecture or FAMILIES
             drawn_page.write(Path(folder), meshes, families, arguments.jobs)

@@ -1,7 +1,10 @@
-"""docs/models.md: the matrix of architectures and meshes as a page. Not here: how a cell comes about (matrix.py)."""
+"""docs/models.md: the matrix of architectures and meshes as a page. A run of some meshes replaces what it says of them.
+Not here: how a cell comes about (matrix.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,25 +56,48 @@ def row(family: str, mesh: str, found: Findings | PatchbayError) -> str:
     return f"| {family} | `{config}` | {mesh} | {' | '.join(cells)} |"
 
 
-def details(family: str, found: dict[str, Findings | PatchbayError]) -> str:
-    lines = [f"## {family}", ""]
-    for mesh, each in found.items():
-        if isinstance(each, PatchbayError):
-            continue
-        lines += [f"- {mesh}, sharded: {', '.join(f'`{site}`' for site in each.sharded)}"] if each.sharded else []
-        lines += [f"- {mesh}, unused: {', '.join(f'`{site}`' for site in each.unused)}"] if each.unused else []
-        lines += [f"- {mesh}, refused: `{site}`: {reason}" for site, reason in each.refused.items()]
-    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+def details(mesh: str, found: Findings | PatchbayError) -> list[str]:
+    if isinstance(found, PatchbayError):
+        return []
+    lines = [f"- {mesh}, sharded: {', '.join(f'`{site}`' for site in found.sharded)}"] if found.sharded else []
+    lines += [f"- {mesh}, unused: {', '.join(f'`{site}`' for site in found.unused)}"] if found.unused else []
+    return lines + [f"- {mesh}, refused: `{site}`: {reason}" for site, reason in found.refused.items()]
 
 
-def write(folder: Path) -> None:
-    """The whole matrix; a few minutes."""
-    found: dict[str, dict[str, Findings | PatchbayError]] = {family: {} for family in FAMILIES}
-    for mesh, sizes in MESHES.items():
-        with Gang(**sizes) as gang:
+def write(folder: Path, meshes: Iterable[str] = MESHES) -> None:
+    """The matrix, mesh by mesh, so that a run that is broken off has not been for nothing; a few minutes for all."""
+    for mesh in meshes:
+        with Gang(**MESHES[mesh]) as gang:
+            found = {}
             for family in FAMILIES:
                 print(f"{mesh} {family}", flush=True)
-                found[family][mesh] = cell(gang, family, folder / mesh)
-    rows = [row(family, mesh, each) for family, cells in found.items() for mesh, each in cells.items()]
-    sections = [text for family, cells in found.items() if (text := details(family, cells))]
-    PAGE.write_text(HEAD + "\n".join(rows) + "\n\n" + "\n".join(sections), encoding="utf-8")
+                found[family] = cell(gang, family, folder / mesh)
+        _replace(mesh, found)
+
+
+def _replace(mesh: str, found: Mapping[str, Findings | PatchbayError]) -> None:
+    """What the page says of one mesh; the rest stays."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else []
+    rows = {line.split(" | ")[2] + line.split(" | ")[0]: line for line in lines if line.startswith("| ")}
+    rows |= {f"{mesh}| {family}": row(family, mesh, each) for family, each in found.items()}
+    notes = _notes(lines)
+    for family, each in found.items():
+        notes[family, mesh] = details(mesh, each)
+    table = [rows[key] for family in FAMILIES for each in MESHES if (key := f"{each}| {family}") in rows]
+    sections = []
+    for family in FAMILIES:
+        if of_family := [line for each in MESHES for line in notes.get((family, each), [])]:
+            sections.append("\n".join([f"## {family}", "", *of_family]) + "\n")
+    PAGE.write_text(HEAD + "\n".join(table) + "\n\n" + "\n".join(sections), encoding="utf-8")
+
+
+def _notes(lines: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    """By architecture and mesh the lines below the table."""
+    notes: dict[tuple[str, str], list[str]] = {}
+    family = ""
+    for line in lines:
+        if line.startswith("## "):
+            family = line.removeprefix("## ")
+        elif line.startswith("- "):
+            notes.setdefault((family, line.removeprefix("- ").partition(", ")[0]), []).append(line)
+    return notes

@@ -5,6 +5,7 @@ The processes are started once per tp and load one model after another. Not here
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -139,6 +140,10 @@ class Gang:
         """Per rank: a digest of all weights and buffers, and how many hooks and gradients are on the model."""
         return [(digest, hooks) for digest, hooks in self._ask_all(("state",))]
 
+    def tensors(self) -> list[int]:
+        """Per rank: how many there are."""
+        return self._ask_all(("tensors",))
+
     def memory(self) -> list[dict[str, int]]:
         """Per rank: bytes that the shard was to need, and that it holds."""
         return self._ask_all(("memory",))
@@ -176,6 +181,11 @@ class Gang:
         return [value for _, value in answers]
 
 
+def count_tensors() -> int:
+    gc.collect()
+    return sum(issubclass(type(value), Tensor) for value in gc.get_objects())
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -202,6 +212,7 @@ class RankProcess:
             "state": self.state,
             "events": lambda: self.events,
             "memory": lambda: self.loaded.memory,
+            "tensors": count_tensors,
             "record": self.record,
             "recorded": lambda: self.recorder.stop(),
         }

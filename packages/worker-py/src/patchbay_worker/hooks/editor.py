@@ -65,6 +65,7 @@ class Editor:
 
     def poison(self, reason: PatchbayError) -> None:
         """`on_poison` hears the first reason."""
+        _forget_frames(reason)
         if self.error is None:
             self.error = reason
             self._on_poison(reason)
@@ -151,7 +152,8 @@ class Editor:
             return otherwise
         try:
             return self.ask(what).to(otherwise.device)
-        except PatchbayError:
+        except PatchbayError as problem:
+            _forget_frames(problem)
             return otherwise
 
     def _timed(
@@ -172,3 +174,17 @@ def _typed(failure: Exception) -> PatchbayError:
     if isinstance(failure, PatchbayError):
         return failure
     return error("PB_SANDBOX_FAILED", reason=f"{type(failure).__name__}: {failure}")
+
+
+def _forget_frames(problem: BaseException) -> None:
+    """`error` outlives the pass. The frames of a traceback hold its tensors, whose graphs hold the editor again by way
+    of torch, where the collector of Python does not see that this is a circle.
+    """
+    chain: list[BaseException | None] = [problem]
+    seen: set[int] = set()
+    while chain:
+        each = chain.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            chain += [each.__cause__, each.__context__]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 TREE: Final = "save_ctx.tree"
 MAX_DEPTH: Final = 64
+REASON_CHARS: Final = 400
 
 
 class SaveContext:
@@ -118,7 +119,10 @@ class SaveContext:
 
 
 class Unkeepable(Exception):
-    """A value that would not come back as it was."""
+    """A value that would not come back as it was. The text holds names that the user chose, of any length."""
+
+    def __str__(self) -> str:
+        return super().__str__()[:REASON_CHARS]
 
 
 class Keeper:

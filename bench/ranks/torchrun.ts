@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
 export type Sizes = Readonly<Record<string, number>>;
 
@@ -16,7 +16,7 @@ export async function onRanks<T>(script: string, mesh: Sizes, options: Sizes): P
   const given = Object.entries({ ...mesh, ...options }).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const child = spawn(
     process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python'),
-    ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(ranks), join(root, 'bench', script),
+    ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(ranks), join(root, 'bench/ranks', script),
       ...given], // prettier-ignore
     { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, OMP_NUM_THREADS: '1', PYTHONHASHSEED: '0' } },
   );

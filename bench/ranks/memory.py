@@ -1,6 +1,6 @@
 """Runs many jobs of every mode on one gang and prints what its ranks and the sandbox pool hold on the way, as JSON.
 
-bench/memory.ts starts it under torchrun and judges.
+memory.ts starts it under torchrun and judges.
 """
 
 from __future__ import annotations
