@@ -7,7 +7,7 @@ import { keys } from '@patchbay/protocol';
 import type { JobSpec } from '@patchbay/sdk';
 import { Redis } from 'ioredis';
 import type { Locator, Page } from 'playwright-core';
-import { dashboardPage, type DashboardPage } from '../support/dashboard-page.js';
+import { dashboardPage, type DashboardPage } from './support/dashboard-page.js';
 import { ROOT, TINY_FACTS, connect, sharedStack } from '../support/stack.js';
 
 const MODEL = 'facts-tp2';

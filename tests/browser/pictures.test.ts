@@ -5,7 +5,7 @@ import type { Page } from 'playwright-core';
 import { causalTrace } from '../../examples/03-causal-trace.js';
 import { logitLens } from '../../examples/05-logit-lens.js';
 import { attentionHooks } from '../../examples/11-attention.js';
-import { dashboardPage, type DashboardPage } from '../support/dashboard-page.js';
+import { dashboardPage, type DashboardPage } from './support/dashboard-page.js';
 import { connect, deploymentOf } from '../support/stack.js';
 
 const MODEL = deploymentOf(2);

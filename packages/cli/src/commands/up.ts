@@ -6,7 +6,7 @@ import { PatchbayError, error, type Deployment, type StackInfo } from '@patchbay
 import type { Config } from '../config.js';
 import { count, defineCommand, flag, text } from '../define-command.js';
 import type { KeeperMessage, KeeperOptions } from '../detached-keeper.js';
-import { LEVELS } from '../levels.js';
+import { LEVELS } from '../doctor/levels.js';
 import type { Output } from '../output.js';
 import { makeFolders, stackPaths } from '../stack/paths.js';
 import { deploymentArguments } from './deployment-arguments.js';

@@ -5,7 +5,7 @@ import { SANDBOX_LEVELS, errorJson } from '@patchbay/protocol';
 import { z } from 'zod';
 import { sandboxEnvironment, type Config } from '../config.js';
 import { installation } from '../installation.js';
-import { LEVELS } from '../levels.js';
+import { LEVELS } from './levels.js';
 import type { Check } from './diagnose.js';
 
 const run = promisify(execFile);

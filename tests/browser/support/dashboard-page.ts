@@ -5,8 +5,8 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Browser, Page, Response } from 'playwright-core';
 import { complaintsOf, findChromium, launch } from './browser.js';
-import { checkAnswer, routeOf } from './http-contract.js';
-import { ROOT, sharedStack } from './stack.js';
+import { checkAnswer, routeOf } from '../../support/http-contract.js';
+import { ROOT, sharedStack } from '../../support/stack.js';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const SHOTS = join(ROOT, 'out/dashboard');
