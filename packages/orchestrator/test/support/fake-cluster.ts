@@ -28,7 +28,7 @@ type Update = NonNullable<ExecuteResponse['update']>;
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
-const NO_SPANS = Buffer.alloc(0);
+const NO_SPANS: Buffer = Buffer.alloc(0);
 
 /** What a gang tells in any case. */
 const EMPTY = { activations: [], saveCtx: {}, parameters: [], hooks: [], warnings: [], files: {} };
@@ -48,7 +48,7 @@ export class FakeJob {
     readonly send: (update: Update, spansJson?: Buffer) => void,
   ) {}
 
-  private told = NO_SPANS;
+  private told: Buffer = NO_SPANS;
 
   /** What goes with its end. */
   spans(tree: object): void {
@@ -267,7 +267,7 @@ export class FakeCluster {
     const key = request.key!;
     let seq = request.command?.$case === 'start' ? request.command.value.afterSeq : 0;
     const counted = (update: Update): boolean => update.$case === 'running' || update.$case === 'eventJson';
-    const answer = (update: Update, spansJson = NO_SPANS): void =>
+    const answer = (update: Update, spansJson: Buffer = NO_SPANS): void =>
       send({ key, update, seq: counted(update) ? ++seq : 0, spansJson });
     const { command } = request;
     if (command?.$case === 'start') {
