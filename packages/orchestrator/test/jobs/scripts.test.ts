@@ -45,7 +45,7 @@ describe('scripts of jobs', () => {
     await rig.client.function('FLUSH');
     await rig.until(await rig.submit('m'), 'completed');
     await rig.until(await rig.submit('m'), 'completed');
-    assert.equal(((await rig.client.function('LIST')) as unknown[]).length, 1, 'and are there for the next one');
+    assert.equal((await rig.client.function('LIST')).length, 1, 'and are there for the next one');
   });
 
   it('are sent as text where Redis knows no functions', async () => {

@@ -50,7 +50,7 @@ export class FakeJob {
     readonly send: (update: Update, spansJson?: Buffer) => void,
   ) {}
 
-  private told = NO_SPANS;
+  private told: Buffer = NO_SPANS;
 
   /** What goes with its end. */
   spans(tree: object): void {
@@ -269,7 +269,7 @@ export class FakeCluster {
     const key = request.key!;
     let seq = request.command?.$case === 'start' ? request.command.value.afterSeq : 0;
     const counted = (update: Update): boolean => update.$case === 'running' || update.$case === 'eventJson';
-    const answer = (update: Update, spansJson = NO_SPANS): void =>
+    const answer = (update: Update, spansJson: Buffer = NO_SPANS): void =>
       send({ key, update, seq: counted(update) ? ++seq : 0, spansJson });
     const { command } = request;
     if (command?.$case === 'start') {

@@ -67,8 +67,8 @@ class SpanLog:
 
 
 class GangSpans:
-    """A traced job as the supervisor saw it, from when it is made. The ranks' clocks are their own: what they tell is set
-    in the middle of the time between the frame to them and their answer.
+    """A traced job as the supervisor saw it, from when it is made. The ranks' clocks are their own: what they tell is
+    set in the middle of the time between the frame to them and their answer.
     """
 
     def __init__(self) -> None:
