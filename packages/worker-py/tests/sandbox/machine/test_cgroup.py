@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from patchbay_worker.sandbox import zygote_process
 from patchbay_worker.sandbox.cgroup.folders import PREFIX, SLACK_BYTES, THREADS, WorkerCgroup
 from patchbay_worker.sandbox.cgroup.place import NoCgroup, find_place
 from patchbay_worker.sandbox.client import EditSource, SandboxJob
@@ -33,6 +34,9 @@ from ..support import edit, refused, run, wait_for_end
 LIMITS = SandboxLimits(memory_bytes=32 << 20, arena_bytes=4 << 20, edit_timeout_s=60)
 KERNEL = shutil.which("linux.uml")
 HAS_LANDLOCK = abi() > 0
+PATIENCE_S = 300.0
+if "User Mode Linux" in Path("/proc/cpuinfo").read_text():  # importing torch takes long there
+    setattr(zygote_process, "START_S", PATIENCE_S)  # noqa: B010 # it is final elsewhere
 
 
 def place() -> Path | None:
@@ -57,7 +61,7 @@ def unlimited() -> Iterator[SandboxPool]:
 
 
 def started(pool: SandboxPool, body: str) -> SandboxJob:
-    job = pool.acquire(LIMITS)
+    job = pool.acquire(LIMITS, PATIENCE_S)
     job.init(seed=0, sources=[EditSource("hook", edit(body))])
     return job
 
@@ -217,7 +221,7 @@ pool.close()
             env={**os.environ, "HOME": "/"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.stdout.startswith(f"{folder}/{PREFIX}"), done.stderr
@@ -266,7 +270,7 @@ def test_the_same_under_a_kernel_with_cgroups(request: pytest.FixtureRequest, tm
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert "ended with 0" in done.stdout, done.stdout[-5000:]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from patchbay_worker.sandbox.level.fixes import DOCKER, KUBERNETES
+from patchbay_worker.sandbox.level.fixes import DOCKER, KUBERNETES, fix_for
+from patchbay_worker.sandbox.lockdown.plan import LayerFailed
 
 ROOT = Path(__file__).parents[5]
 OURS = ROOT / "infra/seccomp/patchbay.json"
@@ -80,16 +81,19 @@ def test_our_profile_lets_a_container_reach_isolated(tmp_path: Path) -> None:
 
 
 @as_root
-@pytest.mark.parametrize(("environment", "fix"), [({}, DOCKER), ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, KUBERNETES)])
-def test_the_default_profile_leads_to_confined_and_to_ours(
-    tmp_path: Path, default_profile: Path, environment: dict[str, str], fix: str
-) -> None:
-    found = level_in(tmp_path, default_profile, PATCHBAY_SANDBOX_MINIMUM="isolated", **environment)
+def test_the_default_profile_leads_to_confined_and_to_ours(tmp_path: Path, default_profile: Path) -> None:
+    found = level_in(tmp_path, default_profile, PATCHBAY_SANDBOX_MINIMUM="isolated")
     assert found["level"] == "confined"
     assert found["refusal"]["code"] == "PB_SANDBOX_LEVEL"
-    assert fix in found["refusal"]["hint"]
-    assert "infra/seccomp/patchbay.json" in fix
+    assert DOCKER in found["refusal"]["hint"]
+    assert "infra/seccomp/patchbay.json" in DOCKER
     assert {probe["name"] for probe in found["probes"] if not probe["ok"]} == {"namespaces", "cgroup"}
+
+
+def test_in_a_pod_the_fix_is_that_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert fix_for(LayerFailed("namespaces", "unshare: Operation not permitted")) == KUBERNETES
+    assert "infra/seccomp/patchbay.json" in KUBERNETES
 
 
 CALLS = """
