@@ -19,8 +19,8 @@ function sample(which: 0 | 1): { readonly text: string[]; readonly labels: numbe
   return { text: pairs.map(([name]) => `The capital of ${name} is`), labels: pairs.map(([, label]) => label) };
 }
 
-/** Calls the probe of its layer on the last token and keeps what `keep` makes of the scores. */
-const probes = (keep: (layer: number) => string): HookFunction[] =>
+/** One hook per layer, on the last token. */
+const atLayers = (body: (layer: number) => string): HookFunction[] =>
   Array.from(
     { length: LAYERS },
     (_, layer) =>
@@ -30,13 +30,30 @@ const probes = (keep: (layer: number) => string): HookFunction[] =>
         where: { positions: [-1] },
         editingFunction: `
 def edit(current_module, inputs, save_ctx, modules):
-    scores = modules["probe-${layer}"](inputs[:, 0])
-    ${keep(layer)}
+    probe, seen = modules["probe-${layer}"], inputs[:, 0].clone()
+${body(layer)}
     return inputs
 `,
       }),
   );
-const answers = (name: string): HookFunction[] => probes((layer) => `save_ctx["${name}-${layer}"] = scores.argmax(-1)`);
+
+/** The model is frozen, so its activations are the same at every step: one pass brings them, and the edit does the steps. */
+const fit = (labels: readonly number[]): HookFunction[] =>
+  atLayers(
+    (layer) => `    labels = torch.tensor(${JSON.stringify(labels)})
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=0.03, weight_decay=0.1)
+    losses = []
+    with torch.enable_grad():
+        for _ in range(${STEPS}):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(probe(seen), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    save_ctx["losses-${layer}"] = losses
+    save_ctx["seen-${layer}"] = probe(seen).argmax(-1)`,
+  );
+const ask = (): HookFunction[] => atLayers((layer) => `    save_ctx["unseen-${layer}"] = probe(seen).argmax(-1)`);
 
 export interface ProbeScores {
   readonly layer: number;
@@ -46,7 +63,6 @@ export interface ProbeScores {
   readonly losses: readonly number[];
 }
 
-/** Edits return their inputs, so the probes do not see each other: one pass per step trains all of them. */
 export async function probeContinents(pb: Patchbay, model: string): Promise<ProbeScores[]> {
   const [seen, unseen] = [sample(0), sample(1)];
   const layers = Array.from({ length: LAYERS }, (_, layer) => layer);
@@ -54,26 +70,8 @@ export async function probeContinents(pb: Patchbay, model: string): Promise<Prob
     model,
     modules: Object.fromEntries(layers.map((layer) => [`probe-${layer}`, linear(WIDTH, CONTINENTS.length)])),
     runs: [
-      {
-        name: 'fit',
-        mode: 'train',
-        inputs: { text: seen.text },
-        hooks: probes((layer) => `save_ctx["scores-${layer}"] = scores`),
-        steps: STEPS,
-        optimizer: { kind: 'adamw', lr: 0.03, weightDecay: 0.1 },
-        loss: {
-          kind: 'python',
-          source: `
-def loss(logits, save_ctx, modules):
-    labels = torch.tensor(${JSON.stringify(seen.labels)})
-    losses = [torch.nn.functional.cross_entropy(save_ctx[f"scores-{layer}"], labels) for layer in range(${LAYERS})]
-    save_ctx.setdefault("losses", []).append([loss.item() for loss in losses])
-    return sum(losses)
-`,
-        },
-      },
-      { name: 'seen', inputs: { text: seen.text }, hooks: answers('seen') },
-      { name: 'unseen', inputs: { text: unseen.text }, hooks: answers('unseen') },
+      { name: 'fit', inputs: { text: seen.text }, hooks: fit(seen.labels) },
+      { name: 'unseen', inputs: { text: unseen.text }, hooks: ask() },
     ],
   });
   const result = await job.result();
@@ -81,12 +79,11 @@ def loss(logits, save_ctx, modules):
     const said = result.saveCtx.tensor(name).toFloat32();
     return labels.filter((label, index) => said[index] === label).length / labels.length;
   };
-  const losses = result.saveCtx.get('losses') as number[][];
   return layers.map((layer) => ({
     layer,
     seen: right(`seen-${layer}`, seen.labels),
     unseen: right(`unseen-${layer}`, unseen.labels),
-    losses: losses.map((step) => step[layer]!),
+    losses: result.saveCtx.get(`losses-${layer}`) as number[],
   }));
 }
 

@@ -1,6 +1,6 @@
 /** What the gate runs, in order. A step is one command; steps of a stage are selected together by `--only`. */
 import { existsSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { countMocha, countPytest, type Counts } from './count-tests.js';
 import type { Command } from './run-step.js';
@@ -39,12 +39,14 @@ function filesBelow(folder: string, ending: string): string[] {
     .sort();
 }
 
-/** Folders of Python scripts outside the worker's package, each checked as the folder it is run in. */
-function scriptFolders(): string[] {
+/** Python scripts outside the worker's package by their folder, in which they are run and so checked: one finds its neighbours. */
+function scriptFolders(): Map<string, string[]> {
   const files = ['models', 'tests', 'bench', 'scripts', 'packages/cli', 'packages/testing'].flatMap((folder) =>
     filesBelow(folder, '.py'),
   );
-  return [...new Set(files.map((file) => dirname(file)))];
+  const byFolder = new Map<string, string[]>();
+  for (const file of files) byFolder.set(dirname(file), [...(byFolder.get(dirname(file)) ?? []), basename(file)]);
+  return byFolder;
 }
 
 function mocha(
@@ -89,8 +91,8 @@ export function steps(): Step[] {
     step('lint', 'tidy', process.execPath, ['--import', 'tsx', 'scripts/tidy.ts']),
     step('types', 'tsc', node('tsc'), ['-b']),
     step('types', 'mypy worker-py', venv('mypy'), mypy, { cwd: join(root, WORKER) }),
-    ...scriptFolders().map((folder) =>
-      step('types', `mypy ${folder}`, venv('mypy'), [...mypy, '.'], { cwd: join(root, folder) }),
+    ...[...scriptFolders()].map(([folder, files]) =>
+      step('types', `mypy ${folder}`, venv('mypy'), [...mypy, ...files], { cwd: join(root, folder) }),
     ),
     step('gen', 'generated files', process.execPath, ['--import', 'tsx', 'scripts/gen.ts', '--check']),
     ...mocha('unit', 'mocha scripts', filesBelow('scripts/test', '.test.ts')),

@@ -124,19 +124,6 @@ describe('patchbay on the command line', () => {
     assert.equal((json('cancel', jobId) as { state: string }).state, 'completed', 'a finished job stays as it is');
   });
 
-  it('stores a file for jobs to use', () => {
-    const source = join(home, 'edit.py');
-    const text = 'def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 0\n';
-    writeFileSync(source, text);
-    const { artifact, bytes } = json('upload', source) as { artifact: string; bytes: number };
-    assert.equal(bytes, text.length);
-    const hook = { moduleName: 'model.layers.3', edit: { kind: 'python', source: { artifact } } };
-    writeFileSync(join(home, 'stored.json'), JSON.stringify({ ...DOCUMENT, hooks: [hook] }));
-    const { hooks } = json('run', join(home, 'stored.json')) as { hooks: { relativeChange: number }[] };
-    assert.equal(hooks[0]!.relativeChange, 1, 'the edit of the file is the one that ran');
-    assert.equal(patchbay('upload', join(home, 'nowhere')).status, 2);
-  });
-
   it('traces a job from the script to the hook on each rank, in one tree', async () => {
     const exporter = new OTLPTraceExporter({ url: `${collector.url}/v1/traces` });
     const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter })] });

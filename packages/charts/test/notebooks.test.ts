@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { display, heatmap } from '@patchbay/charts';
-import { Kernel } from '../../../tests/support/jupyter.js';
+import { Kernel } from './jupyter.js';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const HEATMAP = "heatmap({ title: 'x', rows: ['a'], columns: ['b'], values: [[0.5]] })";

@@ -41,9 +41,9 @@ export type ModelDescription = z.output<typeof modelDescription>;
 /** What an operator asks for. */
 export const deploymentSpec = z.strictObject({
   /** Scripts, commands and the page may leave it out: `deploymentName`. */
-  name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/),
+  name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/, 'a name has 1 to 64 letters, digits, _ . or -'),
   /** A local path or a hub name. */
-  model: z.string().min(1),
+  model: z.string().min(1, 'a path on the nodes or a hub name is needed'),
   tp: z.int().min(1).max(64).default(1),
   pp: z.int().min(1).max(64).default(1),
   dp: z.int().min(1).max(64).default(1),

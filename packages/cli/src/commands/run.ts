@@ -5,7 +5,7 @@ import { openClient } from '../client.js';
 import { defineCommand, flag, positional, text } from '../define-command.js';
 import { prepareFolder } from './output-path.js';
 import type { Output } from '../output.js';
-import { transferBar } from '../transfer-bar.js';
+import { transferBar } from './transfer-bar.js';
 import { writeFailedJob } from './failed-job.js';
 import { readDocument } from '../read-document.js';
 import { eventLine, resultSummary } from '../render.js';

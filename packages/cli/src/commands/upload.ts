@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { error } from '@patchbay/protocol';
 import { openClient } from '../client.js';
 import { defineCommand, positional } from '../define-command.js';
-import { transferBar } from '../transfer-bar.js';
+import { transferBar } from './transfer-bar.js';
 
 export const upload = defineCommand({
   name: 'upload',

@@ -8,6 +8,7 @@ import { Empty, Problem, State, Waiting } from '../look/parts.js';
 import { VirtualList } from '../look/virtual-list.js';
 import { go } from '../router.js';
 import { useJobList } from './use-job-list.js';
+import { OVER } from './use-job.js';
 
 const STATES = ['queued', 'placing', 'running', 'completed', 'failed', 'cancelled', 'expired'];
 const ROW = 40;
@@ -32,7 +33,7 @@ function Row({ job }: { readonly job: JobStatus }): JSX.Element {
         ))}
         {job.error ? <span class="cell-error">{legible(job.error.message)}</span> : null}
       </span>
-      <span class="cell-time">{duration(job.updatedAt - job.createdAt)}</span>
+      <span class="cell-time">{OVER.includes(job.state) ? duration(job.updatedAt - job.createdAt) : '–'}</span>
       <time class="cell-when" title={moment(job.createdAt)}>
         {ago(job.createdAt)}
       </time>

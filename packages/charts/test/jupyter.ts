@@ -4,7 +4,7 @@ import { createHmac, randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { freePorts } from '../../packages/cli/src/processes/ports.js';
+import { freePorts } from '../../cli/src/processes/ports.js';
 
 interface Socket {
   connect(address: string): void;

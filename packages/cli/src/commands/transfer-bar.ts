@@ -1,5 +1,5 @@
 /** Bytes on their way, as a bar. @module */
-import type { Output } from './output.js';
+import type { Output } from '../output.js';
 
 /** Less is there at once. */
 const SHOWN_BYTES = 4e6;
