@@ -44,10 +44,10 @@ class ActiveHook:
         picked = self._pick(tree)
         if not self._copies_agree(picked):
             return None
-        if picked is None:
+        if picked is None or not picked.tensor.requires_grad:
             self._missing = "no-tensor"
             return None
-        return picked if picked.tensor.requires_grad else None
+        return picked
 
     def on_gradient(self, flat: int, gradient: Tensor) -> Tensor | None:
         """Of the leaf at `flat`."""

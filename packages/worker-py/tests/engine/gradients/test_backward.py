@@ -261,7 +261,7 @@ def test_a_gradient_that_never_came_says_so(pair: Gang) -> None:
     ]
     outcome = pair.run(backward(*hooks))
     by_hook = {entry["hook"]: entry for entry in outcome.result["activations"]}
-    assert by_hook["tokens"]["missing"] == "no-gradient"
+    assert by_hook["tokens"]["missing"] == "no-tensor"
     assert not outcome.tensor("r/g/model.layers.3/0", "gradients.safetensors").any()
 
 
