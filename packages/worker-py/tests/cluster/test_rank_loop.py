@@ -56,7 +56,7 @@ def rank() -> Iterator[Rank]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs, _ = listener.accept()
-    ours.settimeout(10)
+    ours.settimeout(60)
     own = HeldSocket(theirs)
     config = EngineConfig("fake:tiny", "m", 1, 0, 1, "", 0)
     loop = RankLoop(own, Hello(0, 1, "", 0, "", 0), lambda _: Engine(config), lambda _: None)
@@ -70,7 +70,7 @@ def rank() -> Iterator[Rank]:
         rank.next("ready")
         yield rank
         supervisor.send(Frame("stop"))
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_cancel_that_comes_before_the_last_job_is_put_away_is_heard(rank: Rank) -> None:
