@@ -74,17 +74,21 @@ def rank() -> Iterator[Rank]:
 
 
 def test_a_cancel_that_comes_before_the_last_job_is_put_away_is_heard(rank: Rank) -> None:
+    read = threading.Event()
+
     def next_job_at_once(frame: Frame) -> None:
-        if frame.type != "done":
-            return
-        rank.own.after = lambda _: None
-        rank.execute("second", "wait")
-        rank.socket.send(Frame("cancel", {**key("second"), "reason": "changed my mind"}))
-        rank.socket.send(Frame("ping"))
-        rank.next("pong")  # all of it has been read while this thread still has the first job in hand
+        if frame.type == "done":
+            rank.own.after = lambda _: None
+            read.wait(60)  # this thread still has the first job in hand
 
     rank.own.after = next_job_at_once
     rank.execute("first", "nothing")
+    rank.next("done")
+    rank.execute("second", "wait")
+    rank.socket.send(Frame("cancel", {**key("second"), "reason": "changed my mind"}))
+    rank.socket.send(Frame("ping"))
+    rank.next("pong")
+    read.set()
     failed = rank.next("failed")
     assert (failed.fields["job"], json.loads(failed.body)["code"]) == ("second", "PB_JOB_CANCELLED")
 

@@ -107,6 +107,7 @@ class FakeEngine:
 
     def _leave(self, verb: str, rank: int) -> None:
         if self._config.rank == rank:
+            time.sleep(0.5)  # what was sent just after this job still arrives
             os.kill(os.getpid(), signal.SIGKILL if verb == "die" else signal.SIGSTOP)
         time.sleep(_FOREVER_S)  # as in a collective whose peer is gone
 
