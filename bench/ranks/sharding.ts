@@ -1,4 +1,4 @@
-/** Runs sharding.py on one mesh after the other: what a hook adds to a pass, as ratios within one run. */
+/** Runs bench/sharding.py on one mesh after the other: what a hook adds to a pass, as ratios within one run. */
 import { keep, nameOf, onRanks, type Sizes } from './torchrun.js';
 
 const MESHES: readonly Sizes[] = [{ tp: 1 }, { tp: 2 }, { dp: 2 }, { pp: 2 }];
@@ -8,7 +8,7 @@ interface Case {
   readonly medianMs: number;
   readonly ratio: number;
   readonly msPerHook: number;
-  /** Between ranks, and by the formula of wire.py. */
+  /** Between ranks, and by the formula of bench/wire.py. */
   readonly wireBytes?: number;
   readonly formulaBytes?: number;
 }

@@ -1,4 +1,4 @@
-/** Runs a Python file of this folder on the ranks of a mesh and reads the JSON that rank 0 prints last. */
+/** Runs a Python file of bench/ on the ranks of a mesh and reads the JSON that rank 0 prints last. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -16,7 +16,7 @@ export async function onRanks<T>(script: string, mesh: Sizes, options: Sizes): P
   const given = Object.entries({ ...mesh, ...options }).flatMap(([name, value]) => [`--${name}`, String(value)]);
   const child = spawn(
     process.env['PATCHBAY_PYTHON'] ?? join(root, '.venv/bin/python'),
-    ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(ranks), join(root, 'bench/ranks', script),
+    ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', String(ranks), join(root, 'bench', script),
       ...given], // prettier-ignore
     { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, OMP_NUM_THREADS: '1', PYTHONHASHSEED: '0' } },
   );

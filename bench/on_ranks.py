@@ -20,7 +20,7 @@ AXES: Final = ("pp", "dp", "tp")
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the options that torchrun.ts gives."""
+    """Of the options that ranks/torchrun.ts gives."""
     made = argparse.ArgumentParser()
     for axis in AXES:
         made.add_argument(f"--{axis}", type=int, default=1)

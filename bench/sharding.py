@@ -1,4 +1,4 @@
-"""What hooks add to a pass through a sharded model, as ratios within one run. sharding.ts starts it.
+"""What hooks add to a pass through a sharded model, as ratios within one run. ranks/sharding.ts starts it.
 
 Cases are interleaved round by round in random order, so that a noisy neighbour hits all of them alike. With
 PATCHBAY_FLEXMODEL (a checkout of VectorInstitute/flex_model) FlexModel's own hook runs in between on the same weights.

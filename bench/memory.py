@@ -1,6 +1,6 @@
 """Runs many jobs of every mode on one gang and prints what its ranks and the sandbox pool hold on the way, as JSON.
 
-memory.ts starts it under torchrun and judges.
+ranks/memory.ts starts it under torchrun and judges.
 """
 
 from __future__ import annotations
