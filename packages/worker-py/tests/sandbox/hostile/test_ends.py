@@ -94,7 +94,7 @@ def test_an_odd_end_is_the_fault_of_the_edit(pool_of: PoolOf, level: Level, monk
                     if problem.code != code or says not in problem.message:
                         wrong[name] = str(problem)
                 if code not in ("PB_EDIT_FAILED", "PB_EDIT_BLOCKED", "PB_EDIT_MEMORY"):
-                    assert job.ended(), f"{name}: its process is gone"
+                    assert job.ended(30), f"{name}: its process is gone"
     assert wrong == {}
 
 
