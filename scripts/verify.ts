@@ -48,8 +48,7 @@ async function runAll(selected: readonly Stage[]): Promise<Done[]> {
     chosen.filter(({ stage }) => stage !== 'integration'),
     chosen.filter(({ stage }) => stage === 'integration'),
   ];
-  // the longest first, or one core waits for it in the end
-  const waiting = [...together].sort((a, b) => b.limitMs - a.limitMs);
+  const waiting = [...together].sort((a, b) => Number(b.longest ?? false) - Number(a.longest ?? false));
   const done = new Map<Step, Done>();
   const lane = async (queue: Step[]): Promise<void> => {
     for (let step = queue.shift(); step !== undefined; step = queue.shift()) done.set(step, await run(step));

@@ -11,6 +11,8 @@ export type Stage = (typeof STAGES)[number];
 export interface Step extends Command {
   readonly stage: Stage;
   readonly name: string;
+  /** It starts first, or one core waits for it in the end. */
+  readonly longest?: boolean;
   /** Given for runners of tests. */
   readonly count?: (output: string) => Counts;
 }
@@ -64,13 +66,14 @@ function mocha(
 /** In two parts, since it is the longest: what runs models in worlds of ranks, and the rest. */
 function pytest(): Step[] {
   const worlds = ['tests/engine', 'tests/families'];
-  const part = (name: string, args: readonly string[]): Step =>
+  const part = (name: string, args: readonly string[], longest = false): Step =>
     step('unit', `pytest ${name}`, venv('pytest'), ['--durations', '15', ...args], {
       cwd: join(root, WORKER),
       count: countPytest,
       limitMs: 30 * MINUTE,
+      longest,
     });
-  return [part('models', worlds), part('the rest', ['tests', ...worlds.map((folder) => `--ignore=${folder}`)])];
+  return [part('models', worlds, true), part('the rest', ['tests', ...worlds.map((folder) => `--ignore=${folder}`)])];
 }
 
 export function steps(): Step[] {
