@@ -187,7 +187,7 @@ export class FakeCluster {
   }
 
   /** Waits for something the orchestrator will do here. */
-  async until(holds: () => boolean, what: string, limitMs = 10_000): Promise<void> {
+  async until(holds: () => boolean, what: string, limitMs = 30_000): Promise<void> {
     const end = Date.now() + limitMs;
     while (!holds()) {
       const left = end - Date.now();
