@@ -124,7 +124,8 @@ describe('the stream to a gang', () => {
     assert.equal(rig.cluster.viaCalls, 1);
   });
 
-  it('is given up when it falls silent: pings find that out, and the job goes another way', async () => {
+  it('is given up when it falls silent: pings find that out, and the job goes another way', async function () {
+    this.timeout(60_000); // twice the pings of a channel, on a busy machine
     const proxy = await startProxy(rig.cluster.port);
     try {
       rig.cluster.gangAddress = proxy.address;
