@@ -32,8 +32,7 @@ function snippets(page: string): Snippet[] {
   }));
 }
 
-describe('snippets of the documentation', function () {
-  this.timeout(300_000); // one starts a stack of its own beside this one
+describe('snippets of the documentation', () => {
   const folder = join(ROOT, 'tests/node_modules/.snippets');
   let run = '';
   before(async () => {

@@ -64,6 +64,12 @@ export const sandboxEnvironment = (config: Settings): Record<string, string> =>
     sandboxKeys.flatMap((key) => (config[key] === undefined ? [] : [[sandboxVariable(key), String(config[key])]])),
   );
 
+/** What environment and file say of this machine, and not of a stack. @throws `PB_CONFIG_INVALID` */
+export async function machineSettings(): Promise<Settings> {
+  const config: Settings = await loadConfig();
+  return Object.fromEntries((['python', ...sandboxKeys] as const).map((key) => [key, config[key]]));
+}
+
 /** Of a larger object, what is a setting. */
 export const onlySettings = (options: Settings): Settings =>
   Object.fromEntries(Object.entries(options).filter(([key]) => key in settings.shape));

@@ -2,10 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { machineSettings } from '@patchbay/cli/config';
 import { startStack, type StackOptions } from '@patchbay/cli/stack';
 import { Patchbay } from '@patchbay/sdk';
 
-export type LocalStackOptions = Omit<StackOptions, 'home' | 'redisUrl' | 'token' | 'httpPort'>;
+export type LocalStackOptions = Omit<
+  StackOptions,
+  'home' | 'redisUrl' | 'token' | 'httpPort' | 'environment' | 'directory'
+>;
 
 export interface LocalStack extends AsyncDisposable {
   /** A client of this stack; closed with it. */
@@ -16,6 +20,9 @@ export interface LocalStack extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+/** Settings that name the user's own Redis, Ray or artifacts: a stack on those would run his jobs and delete his files. */
+const OF_ANOTHER_STACK = /^(PATCHBAY_(?!SANDBOX_)|RAY_ADDRESS$)/;
+
 /**
  * Starts Redis, Ray, gateway, orchestrator, and the model when one is named, beside whatever else runs on the machine;
  * takes seconds, so once per test run. A stack of the user's is neither used nor disturbed.
@@ -24,7 +31,9 @@ export interface LocalStack extends AsyncDisposable {
 export async function startLocalStack(options: LocalStackOptions = {}): Promise<LocalStack> {
   const home = await mkdtemp(join(tmpdir(), 'patchbay-test-'));
   const remove = (): Promise<void> => rm(home, { recursive: true, force: true });
-  const stack = await startStack({ ...options, home }).catch(async (problem: unknown) => {
+  const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !OF_ANOTHER_STACK.test(name)));
+  const all = { ...(await machineSettings()), ...options, home, environment, directory: home };
+  const stack = await startStack(all).catch(async (problem: unknown) => {
     await remove();
     throw problem;
   });

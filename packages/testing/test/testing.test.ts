@@ -5,8 +5,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeTinyModel, startLocalStack } from '@patchbay/testing';
 
+const ANOTHER_STACK = {
+  PATCHBAY_REDIS_URL: 'redis://127.0.0.1:1',
+  PATCHBAY_HTTP_URL: 'http://127.0.0.1:1',
+  PATCHBAY_TOKEN: 'theirs',
+  PATCHBAY_ARTIFACT_STORE: 's3://theirs',
+  RAY_ADDRESS: '127.0.0.1:1',
+};
+
 describe('@patchbay/testing', function () {
   this.timeout(600_000);
+  afterEach(() => Object.keys(ANOTHER_STACK).forEach((name) => delete process.env[name]));
 
   it('makes the same model for the same seed, and another for another', async () => {
     const hash = async (seed: number): Promise<string> => {
@@ -20,7 +29,8 @@ describe('@patchbay/testing', function () {
     assert.notEqual(first, other);
   });
 
-  it('runs a job on a tiny model on two ranks and leaves nothing', async () => {
+  it("runs a job on a tiny model on two ranks, apart from the user's own stack, and leaves nothing", async () => {
+    Object.assign(process.env, ANOTHER_STACK);
     let folder: string;
     let home: string;
     {

@@ -13,15 +13,20 @@ export interface StackEnvironment {
 }
 
 /** Without what only some parts may know, or what changes when a part is started again. */
-export function stackEnvironment(paths: StackPaths, info: StackInfo, config: Settings): StackEnvironment {
-  const { NODE_OPTIONS: _options, PATCHBAY_TOKEN: _token, ...inherited } = process.env;
+export function stackEnvironment(
+  paths: StackPaths,
+  info: StackInfo,
+  config: Settings,
+  environment: NodeJS.ProcessEnv,
+): StackEnvironment {
+  const { NODE_OPTIONS: _options, PATCHBAY_TOKEN: _token, ...inherited } = environment;
   const port = new URL(info.http).port;
   const shared = {
     ...inherited,
     PATCHBAY_HOME: paths.home,
     PATCHBAY_GATEWAY_TOKEN: randomBytes(24).toString('base64url'),
   };
-  const pythonPath = [...installation.pythonPath, process.env['PYTHONPATH'] ?? '']
+  const pythonPath = [...installation.pythonPath, environment['PYTHONPATH'] ?? '']
     .filter((path) => path !== '')
     .join(delimiter);
   return {
@@ -32,7 +37,7 @@ export function stackEnvironment(paths: StackPaths, info: StackInfo, config: Set
       PYTHONUNBUFFERED: '1',
       PYTHONHASHSEED: '0', // some model code walks sets; every rank must meet its modules in one order
       GRPC_ENABLE_FORK_SUPPORT: '0', // its handlers stop the process for seconds when Ray forks a worker
-      GRPC_VERBOSITY: process.env['GRPC_VERBOSITY'] ?? 'NONE',
+      GRPC_VERBOSITY: environment['GRPC_VERBOSITY'] ?? 'NONE',
     },
     orchestrator: {
       ...shared,

@@ -26,6 +26,10 @@ const WATCH_MS = 2_000;
 export interface StackOptions extends Settings, SpecOptions {
   /** One line for people about what is going on. */
   readonly onProgress?: ((message: string) => void) | undefined;
+  /** Where settings are looked for besides the options, and what the parts find. Default: this process's. */
+  readonly environment?: NodeJS.ProcessEnv | undefined;
+  /** From where on up `patchbay.toml` is looked for. Default: the working directory. */
+  readonly directory?: string | undefined;
   /** Aborts the start; a stack that is ready is not affected. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -49,15 +53,15 @@ export interface Stack extends AsyncDisposable {
  * @throws `PB_STACK_RUNNING`, `PB_STACK_START_FAILED`, `PB_CONFIG_INVALID`, `PB_REDIS_UNAVAILABLE`, what a deployment throws
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
-  const { signal = new AbortController().signal } = options;
-  const config = await loadConfig(onlySettings(options));
+  const { signal = new AbortController().signal, environment = process.env, directory } = options;
+  const config = await loadConfig(onlySettings(options), environment, directory);
   requirePython(config.python);
   const paths = stackPaths(config.home);
   makeFolders(paths);
   await takeKeeper(paths);
   setOldLogsAside(paths);
   for (let attempt = 1; ; attempt++) {
-    const stack = new LocalStack(config, paths, options.onProgress ?? (() => undefined));
+    const stack = new LocalStack(config, paths, environment, options.onProgress ?? (() => undefined));
     try {
       await stack.start(signal);
       if (options.model !== undefined) await stack.deploy({ ...options, model: options.model }, signal);
@@ -110,6 +114,7 @@ class LocalStack implements Stack {
   constructor(
     private readonly config: Config,
     private readonly paths: StackPaths,
+    private readonly inherited: NodeJS.ProcessEnv,
     private readonly onProgress: (message: string) => void,
   ) {
     this.ended = new Promise((resolve) => (this.#tellEnded = resolve));
@@ -135,7 +140,7 @@ class LocalStack implements Stack {
       gateway: `127.0.0.1:${gatewayPort}`,
       token,
     };
-    const environment = stackEnvironment(paths, this.#info, config);
+    const environment = stackEnvironment(paths, this.#info, config, this.inherited);
 
     const redis = await this.#planRedis();
     const ray = this.#planRay(environment);
@@ -238,6 +243,7 @@ class LocalStack implements Stack {
       RAY_AUTH_MODE: 'token',
       RAY_AUTH_TOKEN_PATH: paths.rayToken,
       RAY_AUTH_TOKEN: undefined,
+      RAY_ADDRESS: undefined,
     });
     return this.#part('ray', {}, async (stop) => {
       const { process, address } = await startRay({ paths, python: config.python, env: environment.worker }, stop);
