@@ -134,7 +134,7 @@ const anything = fc.oneof(
 type Change = readonly [where: number, what: 'set' | 'remove' | 'add', key: string, value: unknown];
 const change: fc.Arbitrary<Change> = fc.tuple(
   fc.nat(),
-  fc.constantFrom('set', 'remove', 'add'),
+  fc.constantFrom('set', 'remove', 'remove', 'remove', 'add'), // what is left out is good more often than what is put in
   fc.constantFrom(...KEYS),
   anything,
 );
@@ -185,7 +185,8 @@ describe('both languages', function () {
     let accepted = 0;
     const property = fc.asyncProperty(
       fc.constantFrom(SMALLEST, LARGEST),
-      fc.array(change, { minLength: 1, maxLength: 3 }),
+      // one change alone is told by its exact code, and is good more often
+      fc.oneof(fc.tuple(change), fc.array(change, { minLength: 1, maxLength: 3 })),
       async (base, changes) => {
         const document = changes.reduce<unknown>(apply, base);
         const [ours, theirs] = [here(document), await python.parse(document)];
@@ -200,6 +201,6 @@ describe('both languages', function () {
       },
     );
     await fc.assert(property, { numRuns: RUNS });
-    assert.ok(accepted > RUNS / 50, `only ${accepted} of ${RUNS} were good`);
+    assert.ok(accepted > RUNS / 20, `only ${accepted} of ${RUNS} were good`);
   });
 });
