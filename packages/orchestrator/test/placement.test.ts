@@ -82,6 +82,28 @@ describe('deployments', () => {
     assert.equal(body['code'], 'PB_MODEL_NOT_FOUND');
   });
 
+  it('are found again when the connection breaks on the way', async () => {
+    const { script } = rig.cluster;
+    const whole = script.deploy.bind(script);
+    script.deploy = async function* () {
+      script.deploy = whole;
+      yield { event: { $case: 'progressJson', value: JSON.stringify({ phase: 'load', message: 'loading' }) } };
+      throw new Error('broken by the test');
+    };
+    assert.equal((await rig.deploy('m'))['type'], 'ready');
+    assert.equal(rig.cluster.deploys.length, 2);
+  });
+
+  it('are refused when the connection breaks again and again', async () => {
+    rig.cluster.script.deploy = async function* () {
+      yield* [];
+      throw new Error('broken by the test');
+    };
+    const { error } = await rig.deploy('m');
+    assert.equal((error as { code: string }).code, 'PB_GATEWAY_UNAVAILABLE');
+    assert.equal(rig.cluster.deploys.length, 3);
+  });
+
   it('are refused at once while the gateway is away', async () => {
     rig.cluster.die();
     const last = await rig.deploy('m');

@@ -4,7 +4,7 @@
  * @module
  */
 import { credentials, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
-import { error, toPatchbayError, type DeploymentSpec, type PatchbayError } from '@patchbay/protocol';
+import { error, isPatchbayError, toPatchbayError, type DeploymentSpec, type PatchbayError } from '@patchbay/protocol';
 import { cluster, type Cluster } from '@patchbay/protocol/http';
 import { GatewayClient, type ExecuteResponse, type ExecuteViaRequest } from '@patchbay/protocol/worker';
 import { CHANNEL_OPTIONS, bearer, dial, reasonOf, sentError } from './channel.js';
@@ -20,6 +20,8 @@ const DIAL_MS = 2_000;
 const CALL_MS = 10_000;
 const UNDEPLOY_MS = 60_000;
 const WATCH_PAUSE_MS = 500;
+/** A deployment whose call broke is asked for again, which finds the first one: a connection may break by no more than a busy machine. */
+const DEPLOY_TRIES = 3;
 
 export interface GatewayHealth {
   readonly protocolVersion: string;
@@ -55,19 +57,15 @@ export class Gateway {
     /** From now on its outcome may be unknown. */
     onSent: () => void = () => undefined,
   ): Promise<ActualDeployment> {
-    await this.reach();
-    onSent();
-    const call = this.client.deploy(deployRequest(spec, this.artifactUrl()), bearer(this.token));
-    let ready: ActualDeployment | undefined;
-    await this.read(call, (message) => {
-      const update = readDeployUpdate(message);
-      if (update?.kind === 'progress') onProgress(update.progress);
-      if (update?.kind === 'failed') throw update.error;
-      if (update?.kind === 'ready') ready = update.deployment;
-      return undefined;
-    });
-    if (ready === undefined) throw this.unavailable('it ended the deployment without an outcome');
-    return ready;
+    for (let tries = 1; ; tries++) {
+      await this.reach();
+      onSent();
+      try {
+        return await this.deployOnce(spec, onProgress);
+      } catch (cause) {
+        if (this.closed || tries === DEPLOY_TRIES || !isPatchbayError(cause, 'PB_GATEWAY_UNAVAILABLE')) throw cause;
+      }
+    }
   }
 
   /** Resolves to whether there was such a deployment. */
@@ -126,6 +124,23 @@ export class Gateway {
     this.watching?.cancel();
     this.wake?.();
     this.client.close();
+  }
+
+  private async deployOnce(
+    spec: DeploymentSpec,
+    onProgress: (progress: DeployProgress) => void,
+  ): Promise<ActualDeployment> {
+    const call = this.client.deploy(deployRequest(spec, this.artifactUrl()), bearer(this.token));
+    let ready: ActualDeployment | undefined;
+    await this.read(call, (message) => {
+      const update = readDeployUpdate(message);
+      if (update?.kind === 'progress') onProgress(update.progress);
+      if (update?.kind === 'failed') throw update.error;
+      if (update?.kind === 'ready') ready = update.deployment;
+      return undefined;
+    });
+    if (ready === undefined) throw this.unavailable('it ended the deployment without an outcome');
+    return ready;
   }
 
   private async reach(): Promise<void> {

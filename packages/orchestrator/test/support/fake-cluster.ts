@@ -246,8 +246,12 @@ export class FakeCluster {
   private async deploy(call: ServerWritableStream<DeployRequest, DeployResponse>): Promise<void> {
     this.deploys.push(call.request);
     this.wake();
-    for await (const response of this.script.deploy(call.request, this)) call.write(response);
-    call.end();
+    try {
+      for await (const response of this.script.deploy(call.request, this)) call.write(response);
+      call.end();
+    } catch (cause) {
+      call.emit('error', { code: status.UNAVAILABLE, details: String(cause) });
+    }
   }
 
   private execute(call: GangStream): void {
