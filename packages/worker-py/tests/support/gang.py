@@ -34,6 +34,8 @@ from patchbay_worker.errors import PatchbayError, error
 from support.recorder import Entry, Recorder
 
 WAIT_S = 120.0
+PRELOAD = ["torch.distributed.tensor", "transformers.models.llama.modeling_llama", "transformers.distributed.mixin"]
+"""What every rank imports for seconds: once, in the process that they are forked from."""
 JOB = "job"
 
 
@@ -64,7 +66,8 @@ class Gang:
         self.mesh: dict[str, Any] = {"pp": pp, "dp": dp, "tp": tp}
         self._flags = {"fsdp": fsdp, "experts": experts}
         os.environ["PYTHONHASHSEED"] = "0"  # as the stack sets it: some model code walks sets
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOAD)
         self._pristine: list[tuple[str, int]] = []
         self._pipes: list[Connection] = []
         self._processes = []
