@@ -27,6 +27,9 @@ def test_deploy_tells_its_progress_and_the_ranks(gate: Gateway) -> None:
     phases = [json.loads(each.progress_json)["phase"] for each in messages[:-1]]
     assert phases[-1] == "load"  # earlier ones may fall together with it
     assert set(phases) <= {"place", "ranks", "load"}
+    read = [json.loads(each.progress_json).get("fraction", 0) for each in messages[:-1]]
+    assert read == sorted(read)
+    assert 0 < read[-1] <= 1
     ready = messages[-1].ready
     assert json.loads(ready.description_json)["name"] == "told"
     (replica,) = ready.replicas

@@ -59,7 +59,7 @@ def rank() -> Iterator[Rank]:
     ours.settimeout(60)
     own = HeldSocket(theirs)
     config = EngineConfig("fake:tiny", "m", 1, 0, 1, "", 0)
-    loop = RankLoop(own, Hello(0, 1, "", 0, "", 0), lambda _: Engine(config), lambda _: None)
+    loop = RankLoop(own, Hello(0, 1, "", 0, "", 0), lambda _, on_weights: Engine(config, on_weights), lambda _: None)
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
     with ours:

@@ -21,12 +21,12 @@ _FOREVER_S = 600.0
 ENVIRONMENT = {"PATCHBAY_ENGINE_MODULE": "support.fake_engine"}
 
 
-def Engine(config: EngineConfig) -> Any:
+def Engine(config: EngineConfig, on_weights: Callable[[float], None] = lambda _: None) -> Any:
     if config.model_path.startswith("fake:"):
-        return FakeEngine(config)
+        return FakeEngine(config, on_weights)
     from patchbay_worker.engine.engine import Engine as RealEngine
 
-    return RealEngine(config)
+    return RealEngine(config, on_weights)
 
 
 @dataclass
@@ -47,7 +47,7 @@ class FakeEngine:
 
     discarded = 0
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, on_weights: Callable[[float], None]) -> None:
         self._config = config
         self._executed = 0
         self._prepared: dict[str, FakePrepared] = {}
@@ -58,6 +58,9 @@ class FakeEngine:
             raise error("PB_NOT_DIVISIBLE", field="num_attention_heads", size=3, tp=config.tp)
         if kind in ("indivisible", "broken"):
             raise RuntimeError("connection closed by peer")
+        for step in (1, 2, 3, 4):
+            on_weights(step / 4)
+            time.sleep(0.05)
         self.description = {"name": config.name, "modelPath": config.model_path, "mesh": {"tp": config.tp}}
 
     def validate(self, document: dict[str, Any]) -> dict[str, Any]:

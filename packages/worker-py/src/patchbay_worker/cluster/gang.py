@@ -30,6 +30,10 @@ LOAD_S: Final = 1800.0
 #: How long a rank with a typed reason may come after one that only lost its peers.
 _BETTER_REASON_S: Final = 2.0
 _VALIDATE_S: Final = 30.0
+_VISIBLE_STEP: Final = 0.05
+
+#: Takes phase, message, and which part of the phase is done, where that is known.
+OnPhase = Callable[[str, str, float | None], None]
 
 
 class Fleet(Protocol):
@@ -49,6 +53,23 @@ class Ready:
     memory: list[dict[str, int]]
 
 
+class Weights:
+    """How far all ranks are with their weights: as far as the last of them, told in steps that somebody can see."""
+
+    def __init__(self, size: int, tell: Callable[[float], None]) -> None:
+        self._read = dict.fromkeys(range(size), 0.0)
+        self._tell = tell
+        self._told = 0.0
+        tell(0.0)
+
+    def take(self, rank: int, fraction: float) -> None:
+        self._read[rank] = fraction
+        slowest = min(self._read.values())
+        if slowest >= self._told + _VISIBLE_STEP:
+            self._told = slowest
+            self._tell(slowest)
+
+
 class Gang:
     """`lost` resolves with the reason, once, and then nothing of this epoch may be used."""
 
@@ -65,17 +86,18 @@ class Gang:
         self._job: RunningJob | None = None
         self._validations: dict[int, asyncio.Future[Frame]] = {}
         self._ids = itertools.count()
+        self._weights: Weights | None = None
 
     # life
 
-    async def start(self, host: str, on_phase: Callable[[str, str], None]) -> Ready:
+    async def start(self, host: str, on_phase: OnPhase) -> Ready:
         """Raises the typed error of the rank that could not start; the caller closes the gang then."""
         port = await self._links.listen(host)
-        on_phase("ranks", f"starting {self.spec.world_size} ranks")
+        on_phase("ranks", f"starting {self.spec.world_size} ranks", None)
         orders = [RankOrder(rank, self.epoch, self._links.token, host, port) for rank in range(self.spec.world_size)]
         self._fleet.start(orders, self._ended)
         hellos = await self._unless_lost(self._links.all_said_hello(), HELLO_S, "the ranks' processes did not start")
-        on_phase("load", f"loading {self.spec.model}")
+        self._weights = Weights(len(hellos), lambda part: on_phase("load", f"loading {self.spec.model}", part))
         for hello in hellos:
             self._links.send(hello.rank, self._load_frame(hello, hellos[0]))
         await self._unless_lost(self._loaded, LOAD_S, "the model was not loaded")
@@ -175,6 +197,8 @@ class Gang:
             answer = self._validations.get(int(frame.fields["id"]))
             if answer is not None and not answer.done():
                 answer.set_result(frame)
+        elif frame.type == "loading" and self._weights is not None:
+            self._weights.take(rank, float(frame.fields["fraction"]))
         elif frame.type == "ready":
             self._take_ready(rank, frame)
         elif frame.type == "failed" and "job" not in frame.fields:

@@ -204,9 +204,11 @@ class GroupSupervisor:
             await self._gang.close()
             self._gang = None
 
-    def _say_phase(self, phase: str, message: str) -> None:
-        log.info("epoch %d of %s: %s", self._epoch, self._spec.deployment, message)
-        self._saying = asyncio.create_task(self._publish(phase={"phase": phase, "message": message}))
+    def _say_phase(self, phase: str, message: str, fraction: float | None) -> None:
+        if not fraction:
+            log.info("epoch %d of %s: %s", self._epoch, self._spec.deployment, message)
+        told = {"phase": phase, "message": message, **({} if fraction is None else {"fraction": fraction})}
+        self._saying = asyncio.create_task(self._publish(phase=told))
 
     async def _fail(self, problem: PatchbayError) -> None:
         await self._lose_gang()

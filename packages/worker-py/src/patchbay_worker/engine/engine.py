@@ -22,6 +22,7 @@ from patchbay_worker.engine.job.prepare import PreparedJob, has_all_sources, ope
 from patchbay_worker.engine.job.results import JobParts, assemble
 from patchbay_worker.engine.job.tokens import TokenTexts
 from patchbay_worker.engine.load import load_model
+from patchbay_worker.engine.load_progress import OnWeights
 from patchbay_worker.engine.pipeline.edit_links import EditLinks
 from patchbay_worker.engine.pipeline.stage import JobStopped
 from patchbay_worker.engine.run.brake import Brake
@@ -53,11 +54,12 @@ class Engine:
 
     description: dict[str, Any]
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, on_weights: OnWeights = lambda _: None) -> None:
         """Blocks until all ranks have loaded.
 
         Args:
             config: this rank's part; `rank` alone differs between ranks.
+            on_weights: takes the part of this rank's weights that has been read, from 0 to 1, now and then.
         """
         check_mesh(config.mesh, config.world_size)
         self._config = config
@@ -67,16 +69,16 @@ class Engine:
         self._links: EditLinks | None = None
         self._world = join_world(config)
         try:
-            self._load(config)
+            self._load(config, on_weights)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, config: EngineConfig) -> None:
+    def _load(self, config: EngineConfig, on_weights: OnWeights) -> None:
         if self._world.is_root:
             self._pool = SandboxPool(size=config.sandbox_pool)
             self._pool.start()  # comes up while the weights load
-        self._loaded = load_model(config, self._world)
+        self._loaded = load_model(config, self._world, on_weights)
         self._links = EditLinks(self._world, config.master_addr)
         self._brake = Brake(self._world, self._loaded.model, self._loaded.pipeline)
         self._texts = TokenTexts(self._loaded.tokenizer)

@@ -31,6 +31,7 @@ from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
 from transformers.utils.logging import disable_progress_bar
 
 from patchbay_worker.engine.config import EngineConfig
+from patchbay_worker.engine.load_progress import OnWeights, weights_told
 from patchbay_worker.engine.memory import MemoryUse, check_memory, free_the_rest, measure
 from patchbay_worker.engine.pipeline.stage import Stage, check_stages_add_nothing
 from patchbay_worker.engine.pipeline.stage_cache import StageCache
@@ -96,7 +97,7 @@ class LoadedModel:
         return found
 
 
-def load_model(config: EngineConfig, world: World) -> LoadedModel:
+def load_model(config: EngineConfig, world: World, on_weights: OnWeights = lambda _: None) -> LoadedModel:
     """Every rank calls it; refusals come before any weight is read."""
     disable_progress_bar()  # logs are not terminals
     local = Path(config.model_path).is_dir()
@@ -108,7 +109,8 @@ def load_model(config: EngineConfig, world: World) -> LoadedModel:
     if skeleton is not None:
         _check_plans(config, skeleton, hf_config)
     needed = check_memory(config, world, hf_config, skeleton)
-    model = _read_shard(config, hf_config, local)
+    with weights_told(on_weights):
+        model = _read_shard(config, hf_config, local)
     model.eval().requires_grad_(False)
     free_the_rest(model)
     if not _is_distributed(config):

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -61,7 +62,7 @@ _remote: Any = ray.remote
 RankActor: Any = _remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Rank)
 
 
-def load_engine(order: dict[str, Any]) -> Engine:
+def load_engine(order: dict[str, Any], on_weights: Callable[[float], None]) -> Engine:
     """Imports torch and the engine, joins the torch world and loads this rank's shard."""
     if order["masterAddr"] != "127.0.0.1":
         _use_interface_of(order["address"])
@@ -83,7 +84,7 @@ def load_engine(order: dict[str, Any]) -> Engine:
         master_port=order["masterPort"],
         device=order["device"],
     )
-    engine: Engine = module.Engine(config)
+    engine: Engine = module.Engine(config, on_weights)
     return engine
 
 

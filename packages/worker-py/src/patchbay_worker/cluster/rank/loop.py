@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Loads the engine as the supervisor's `load` frame says.
-Load = Callable[[dict[str, Any]], "Engine"]
+#: Loads the engine as the supervisor's `load` frame says, and tells now and then which part of the weights it has read.
+Load = Callable[[dict[str, Any], Callable[[float], None]], "Engine"]
 #: Ends the process; returns only in tests.
 Leave = Callable[[str], None]
 
@@ -67,7 +67,7 @@ class RankLoop:
         if order.type != "load":
             return
         try:
-            engine = self._engine = self._load(order.fields)
+            engine = self._engine = self._load(order.fields, self._tell_weights)
         except Exception as problem:
             self._report_failed_load(order, problem)
             return
@@ -79,6 +79,9 @@ class RankLoop:
             if frame.type == "execute":
                 self._run_job(engine, JobFrame(frame, self._store), alone)
         engine.close()
+
+    def _tell_weights(self, fraction: float) -> None:
+        self._socket.send(Frame("loading", {"rank": self._hello.rank, "fraction": round(fraction, 3)}))
 
     def _report_failed_load(self, order: Frame, problem: Exception) -> None:
         typed = isinstance(problem, PatchbayError)
