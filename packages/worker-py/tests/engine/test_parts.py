@@ -232,6 +232,35 @@ def test_touched_rows_are_real_tokens_whose_vector_changed() -> None:
     }
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+def test_a_row_is_touched_by_the_least_change(dtype: torch.dtype) -> None:
+    before = torch.zeros(2, 3, 4).to(dtype)
+    after = before.clone()
+    if dtype is torch.int64:
+        before[0, 1, 2], after[0, 1, 2] = 2**53, 2**53 + 1  # the same in float32, and in float64
+    else:
+        after[0, 1, 2] = 1e-30  # its square is nothing in float32
+    after[1, 0] = 1
+    assert _report(before, after, None)["rowsTouched"] == 2
+    assert _report(before, before.clone(), None)["rowsTouched"] == 0
+
+
+def test_values_that_are_no_numbers() -> None:
+    before = torch.ones(2, 3)
+    before[0, 0] = float("inf")
+    after = before.clone()
+    report = _report(before, after, None)
+    assert (report["rowsTouched"], report["notFinite"], report["relativeChange"]) == (0, 0, None)
+    after[1, 2] = float("nan")
+    report = _report(before, after, None)
+    assert (report["rowsTouched"], report["notFinite"], report["relativeChange"]) == (1, 1, None)
+
+
+def test_tensors_without_values() -> None:
+    assert _report(torch.zeros(2, 3, 0), torch.zeros(2, 3, 0), None)["rowsTouched"] == 0
+    assert _report(torch.zeros(0, 3), torch.zeros(0, 3), None)["rowsTouched"] == 0
+
+
 def test_nucleus_and_temperature() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
 

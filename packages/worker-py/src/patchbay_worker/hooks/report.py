@@ -68,18 +68,21 @@ class HookReport:
         """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector,
         which is the last dim alone where no tokens are known.
         """
-        if after is before:
-            self._before += _square(before, mask)
-            return
-        changed = before != after
         row_dims = leading or max(before.ndim - 1, 1)
-        rows = changed.flatten(row_dims).any(-1) if before.ndim > row_dims else changed
-        if mask is not None:
-            rows = rows & mask
-        self.rows_touched += int(rows.sum())
-        self.not_finite += _new_not_finite(before, after)
-        self._before += _square(before, mask)
-        self._change += _square(after.float() - before.float(), mask)
+        old, new = _rows(before, row_dims), _rows(after, row_dims)
+        self._before += _squares(_norms(old), mask)
+        if after is before:
+            return
+        moved = _norms(_wide(new) - _wide(old))
+        touched = moved > 0
+        if before.is_floating_point() and bool(moved.isfinite().all()):
+            still = ~touched  # or so little that its square is 0
+            touched[still] = (old[still] != new[still]).any(-1)
+        else:  # a difference of integers may be rounded away, one of infinities is no number
+            touched = (old != new).any(-1)
+            self.not_finite += _new_not_finite(before, after)
+        self.rows_touched += int((touched if mask is None else touched & mask).sum())
+        self._change += _squares(moved, mask)
 
     def to_json(self) -> dict[str, Any]:
         change = math.sqrt(self._change / self._before) if self._before > 0 else None
@@ -108,7 +111,18 @@ def _new_not_finite(before: Tensor, after: Tensor) -> int:
     return int((before.isfinite() & ~after.isfinite()).sum())
 
 
-def _square(value: Tensor, mask: Tensor | None) -> float:
-    chosen = value if mask is None else value[mask]
-    norm = float(torch.linalg.vector_norm(chosen.float()))
-    return norm * norm
+def _rows(value: Tensor, row_dims: int) -> Tensor:
+    """All that belongs to a row in the last dim."""
+    return value.reshape(*value.shape[:row_dims], -1) if value.numel() else value.new_empty(*value.shape[:row_dims], 0)
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value if value.dtype is torch.float64 else value.float()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(_wide(rows), dim=-1)
+
+
+def _squares(norms: Tensor, mask: Tensor | None) -> float:
+    return float((norms if mask is None else norms[mask]).double().square().sum())
