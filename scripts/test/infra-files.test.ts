@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet';
 import { Pod } from 'kubernetes-models/v1/Pod';
@@ -131,6 +131,25 @@ describe('files of infra/', () => {
 });
 
 describe('the compose file', () => {
+  it('is valid by its schema, which refuses what is not, and so are the workflows', () => {
+    const valid = (schema: string, text: string): void => {
+      const checker = join(dirname(python), 'check-jsonschema');
+      execFileSync(checker, ['--builtin-schema', `vendor.${schema}`, '--default-filetype', 'yaml', '-'], {
+        input: text,
+        stdio: 'pipe',
+      });
+    };
+    const composed = read('infra/compose/compose.yaml');
+    valid('compose-spec', composed);
+    const wrong = composed.replace('healthcheck:', 'healthchecks:');
+    assert.throws(
+      () => valid('compose-spec', wrong),
+      (problem: { readonly stdout: Buffer }) => problem.stdout.toString().includes('healthchecks'),
+    );
+    for (const name of readdirSync(join(root, '.github/workflows')))
+      valid('github-workflows', read(join('.github/workflows', name)));
+  });
+
   it('what a service waits for exists and can tell that it is healthy; volumes are declared', () => {
     const byName = new Map(services);
     for (const [name, service] of services) {

@@ -4,11 +4,14 @@ import { createHash } from 'node:crypto';
 import { utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { QUEUE_PREFIX, beginCall, keys, parseJobDocument, queueName, submission, submitCall } from '@patchbay/protocol';
+import { Queue, Worker } from 'bullmq';
 import { LocalStore } from '../src/artifacts/local-store.js';
 import { JobRecords } from '../src/jobs/job-record.js';
 import { Scripts } from '../src/scripts.js';
 import { Retention } from '../src/jobs/upkeep/retention.js';
+import { SWEEP_MS } from '../src/jobs/upkeep/sweep.js';
 import { held } from './support/fake-cluster.js';
 import { Rig } from './support/rig.js';
 
@@ -65,6 +68,25 @@ describe('upkeep', function () {
     await rig.client.hdel(keys.deployments, 'gone');
     const { error } = await rig.until('late', 'failed');
     assert.equal(error?.code, 'PB_MODEL_NOT_FOUND');
+  });
+
+  it('fails a job whose deployment went with the lease of its consumer, and not before', async () => {
+    await rig.client.hset(keys.deployments, 'gone', '{}');
+    await recordOnly('lost', 'gone');
+    const options = { connection: rig.client, prefix: QUEUE_PREFIX };
+    const queue = new Queue(queueName('gone'), options);
+    await queue.add('job', { jobId: 'lost' }, { jobId: 'lost' });
+    const consumer = new Worker(queueName('gone'), null, options);
+    await consumer.getNextJob('a consumer that is stopped');
+    await rig.client.eval(...beginCall('lost', Date.now() - 60_000));
+    await rig.client.hdel(keys.deployments, 'gone');
+    await sleep(2.5 * SWEEP_MS);
+    assert.equal(await rig.client.hget(keys.job('lost'), 'state'), 'placing', 'somebody holds it');
+    await rig.client.del(`${queue.toKey('lost')}:lock`);
+    assert.equal((await rig.until('lost', 'failed')).error?.code, 'PB_MODEL_NOT_FOUND');
+    while ((await queue.getActiveCount()) > 0) await sleep(10);
+    await consumer.close(true);
+    await queue.close();
   });
 
   it('expires a job that waits too long behind another, and one that waits for a replica', async () => {

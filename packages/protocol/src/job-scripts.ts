@@ -39,6 +39,7 @@ local function finish()
   redis.call('HINCRBY', '${keys.settings}', 'storedBytes', bytes)
   redis.call('EXPIRE', job, ttl)
   redis.call('EXPIRE', events, ttl)
+  redis.call('EXPIRE', '${keys.end('')}' .. id, ttl)
 end
 local function enter(to, attempt, reason, err)
   local before, model, submitter, transitions = unpack(redis.call('HMGET', job, 'state', 'model', 'submitter', 'transitions'))
@@ -67,7 +68,12 @@ local function enter(to, attempt, reason, err)
   end
   if held[to] and not held[before] then redis.call('HINCRBY', '${keys.running}', submitter, 1)
   elseif held[before] and not held[to] then count('${keys.running}', submitter, -1) end
-  if terminal[to] then finish() else redis.call('ZADD', '${keys.open}', now, id) end
+  if terminal[to] then
+    redis.call('XADD', '${keys.end('')}' .. id, '*', 'e', body)
+    finish()
+  else
+    redis.call('ZADD', '${keys.open}', now, id)
+  end
 end`;
 
 /** Caps and rate of a submitter; '*' is everybody who has no policy of his own. */
@@ -223,7 +229,7 @@ local job, events, id = KEYS[1], KEYS[2], ARGV[1]
 local terminal = ${TERMINAL}
 local state = redis.call('HGET', job, 'state')
 if state and not terminal[state] then return state end
-redis.call('DEL', job, events)
+redis.call('DEL', job, events, '${keys.end('')}' .. id)
 redis.call('ZREM', '${keys.jobs}', id)
 redis.call('ZREM', '${keys.finished}', id)
 local bytes = tonumber(redis.call('HGET', '${keys.sizes}', id)) or 0

@@ -15,6 +15,8 @@ export const keys = {
   job: (jobId: string) => `${PREFIX}:job:${jobId}`,
   /** Stream: the event log of a job. */
   events: (jobId: string) => `${PREFIX}:events:${jobId}`,
+  /** Stream of one entry: the event that ended a job, for whoever waits for nothing else. */
+  end: (jobId: string) => `${PREFIX}:end:${jobId}`,
   /** Sorted set: job ids by time of submission. */
   jobs: `${PREFIX}:jobs`,
   /** Sorted set: ids of jobs that have not ended, by their last step. */

@@ -161,7 +161,7 @@ describe('job records', () => {
       ]);
       assert.equal(verdicts.filter((verdict) => verdict === 'ok').length, 1);
       assert.equal((await states('a')).length, 4);
-      for (const key of [keys.job('a'), keys.events('a')]) {
+      for (const key of [keys.job('a'), keys.events('a'), keys.end('a')]) {
         const ttl = await redis.ttl(key);
         assert.ok(ttl > FINISHED_TTL_SECONDS - 60 && ttl <= FINISHED_TTL_SECONDS, `${key} ${ttl}`);
       }
@@ -180,12 +180,17 @@ describe('job records', () => {
       const last = (await events('a')).at(-1) as { error: unknown; reason: string };
       assert.deepEqual(last.error, { ...problem, jobId: 'a' });
       assert.equal(last.reason, 'it said "no"\n');
+      const ends = await redis.xrange(keys.end('a'), '-', '+');
+      assert.deepEqual(
+        ends.map(([, [, body]]) => jobEvent.parse(JSON.parse(body!))),
+        [last],
+      );
     });
 
     it('an unknown job is missing, and stays so', async () => {
       assert.equal(await move('nobody', 'placing', 1), 'missing');
       assert.equal(await cancel('nobody'), 'missing');
-      assert.equal(await redis.exists(keys.job('nobody'), keys.events('nobody')), 0);
+      assert.equal(await redis.exists(keys.job('nobody'), keys.events('nobody'), keys.end('nobody')), 0);
     });
   });
 
@@ -262,7 +267,10 @@ describe('job records', () => {
       await bring('a', 'completed');
       assert.ok(Number(await redis.hget(keys.settings, 'storedBytes')) > 0);
       assert.equal(await verdict(redis.eval(...deleteCall('a'))), 'deleted');
-      assert.equal(await redis.exists(keys.job('a'), keys.events('a'), keys.jobs, keys.finished, keys.sizes), 0);
+      assert.equal(
+        await redis.exists(keys.job('a'), keys.events('a'), keys.end('a'), keys.jobs, keys.finished, keys.sizes),
+        0,
+      );
       assert.equal(await redis.hget(keys.settings, 'storedBytes'), '0');
       assert.equal(await verdict(redis.eval(...deleteCall('a'))), 'missing');
       await submit('b');

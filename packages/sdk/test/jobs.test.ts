@@ -1,5 +1,6 @@
 /** Submission, events, results and cancellation through a real Redis. */
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { keys, queueName, QUEUE_PREFIX, type JobEvent } from '@patchbay/protocol';
 import { Queue } from 'bullmq';
 import { HookFunction, Patchbay, tensor, writeSafetensors, type JobSpec } from '../src/index.js';
@@ -135,6 +136,40 @@ describe('jobs', () => {
     const after: JobEvent[] = [];
     for await (const event of other.jobs.get(job.id).events({ after: all.at(-1)!.cursor })) after.push(event);
     assert.deepEqual(after, [], 'the job has ended: no wait');
+  });
+
+  it('who waits for the end reads nothing else, and can have the events all the same, before and after', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    consumer.script = async (step) => {
+      await step.to('running');
+      for (let index = 0; index < 20; index++) await step.emit({ type: 'log', text: `${index}` });
+      await held;
+      await step.to('completed', { result: resultOf(step.jobId) });
+    };
+    const reads = async (): Promise<number> =>
+      Number(/cmdstat_xread:calls=(\d+)/.exec(await consumer.redis.info('commandstats'))?.[1] ?? 0);
+    const count = async (events: AsyncIterable<JobEvent>): Promise<number> => {
+      let found = 0;
+      for await (const _ of events) found++;
+      return found;
+    };
+    const before = await reads();
+    const job = await pb.jobs.submit(spec);
+    const first = job.result();
+    while ((await consumer.redis.xlen(keys.events(job.id))) < 23) await sleep(2);
+    assert.equal(await reads(), before + 1);
+    const during = count(job.events());
+    await sleep(20); // it has joined the read
+    release();
+    assert.equal((await first).json.state, 'completed');
+    assert.equal(await during, 24);
+    assert.equal(await count(job.events()), 24);
+
+    const again = await pb.jobs.submit(spec);
+    await again.result();
+    assert.equal(await count(again.events()), 24, 'only its end was known');
+    assert.equal((await again.result()).json.state, 'completed');
   });
 
   it('break stops following and leaves the job alone; follow: false tells what is there', async () => {

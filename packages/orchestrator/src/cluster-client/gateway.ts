@@ -14,13 +14,14 @@ import {
   readDeployment,
   type ActualDeployment,
   type DeployProgress,
+  type DeployUpdate,
 } from './convert.js';
 
 const DIAL_MS = 2_000;
 const CALL_MS = 10_000;
 const UNDEPLOY_MS = 60_000;
 const WATCH_PAUSE_MS = 500;
-/** A deployment whose call broke is asked for again, which finds the first one: a connection may break by no more than a busy machine. */
+/** A deployment whose call broke is asked for again, which finds the first one: a busy machine is enough to break a connection. */
 const DEPLOY_TRIES = 3;
 
 export interface GatewayHealth {
@@ -60,11 +61,12 @@ export class Gateway {
     for (let tries = 1; ; tries++) {
       await this.reach();
       onSent();
-      try {
-        return await this.deployOnce(spec, onProgress);
-      } catch (cause) {
+      const outcome = await this.deployOnce(spec, onProgress).catch((cause: unknown) => {
         if (this.closed || tries === DEPLOY_TRIES || !isPatchbayError(cause, 'PB_GATEWAY_UNAVAILABLE')) throw cause;
-      }
+        return undefined;
+      });
+      if (outcome?.kind === 'failed') throw outcome.error;
+      if (outcome?.kind === 'ready') return outcome.deployment;
     }
   }
 
@@ -126,21 +128,20 @@ export class Gateway {
     this.client.close();
   }
 
+  /** The last word of one call. @throws when the call breaks before that */
   private async deployOnce(
     spec: DeploymentSpec,
     onProgress: (progress: DeployProgress) => void,
-  ): Promise<ActualDeployment> {
+  ): Promise<Exclude<DeployUpdate, { kind: 'progress' }>> {
     const call = this.client.deploy(deployRequest(spec, this.artifactUrl()), bearer(this.token));
-    let ready: ActualDeployment | undefined;
+    let last: Exclude<DeployUpdate, { kind: 'progress' }> | undefined;
     await this.read(call, (message) => {
       const update = readDeployUpdate(message);
       if (update?.kind === 'progress') onProgress(update.progress);
-      if (update?.kind === 'failed') throw update.error;
-      if (update?.kind === 'ready') ready = update.deployment;
+      else last = update;
       return undefined;
     });
-    if (ready === undefined) throw this.unavailable('it ended the deployment without an outcome');
-    return ready;
+    return last ?? { kind: 'failed', error: this.unavailable('it ended the deployment without an outcome') };
   }
 
   private async reach(): Promise<void> {

@@ -36,6 +36,11 @@ export class Queues {
     return (await this.of(model).getJob(queueJobId(jobId))) !== undefined;
   }
 
+  /** Whether a consumer has the job and still says so. */
+  async isHeld(model: string, jobId: string): Promise<boolean> {
+    return (await this.redis.exists(`${this.of(model).toKey(queueJobId(jobId))}:lock`)) === 1;
+  }
+
   /** For the raw view of queues. */
   raw(model: string): Queue<{ jobId: string }> {
     return this.of(model);

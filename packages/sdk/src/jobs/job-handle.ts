@@ -4,7 +4,7 @@ import type { Artifacts } from '../artifacts.js';
 import { JobResult } from '../results/job-result.js';
 import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline.js';
 import { EventFeed, type TerminalEvent } from '../transport/event-feed.js';
-import type { EventFollower } from '../transport/event-follower.js';
+import type { EventFollower, Wants } from '../transport/event-follower.js';
 import type { Outcome } from '../transport/outcome.js';
 import type { JobRecords } from './job-records.js';
 
@@ -73,11 +73,11 @@ export class JobHandle {
     throwIfAborted(own, this.id);
     if (!follow) return yield* await this.services.records.events(this.id, after);
     await this.#check();
-    this.#follow();
+    this.#follow('events');
     try {
       yield* this.#feed.read(after, { signal: own });
     } finally {
-      this.services.follower.unfollow(this.#feed);
+      this.services.follower.unfollow(this.#feed, 'events');
     }
   }
 
@@ -88,7 +88,7 @@ export class JobHandle {
    */
   async result(options: ResultOptions = {}): Promise<JobResult> {
     const signal = this.#combined(options.signal);
-    this.#follow();
+    this.#follow('end');
     try {
       throwIfAborted(signal, this.id);
       const work = this.#collect(options.eagerBytes ?? this.services.eagerBytes, signal);
@@ -99,7 +99,7 @@ export class JobHandle {
       }
       throw cause;
     } finally {
-      this.services.follower.unfollow(this.#feed);
+      this.services.follower.unfollow(this.#feed, 'end');
     }
   }
 
@@ -152,8 +152,8 @@ export class JobHandle {
     this.#exists = true;
   }
 
-  #follow(): void {
-    this.services.follower.follow(this.#feed);
+  #follow(wants: Wants): void {
+    this.services.follower.follow(this.#feed, wants);
     this.#endLease();
   }
 
@@ -161,7 +161,7 @@ export class JobHandle {
     if (this.#lease === undefined) return;
     clearTimeout(this.#lease);
     this.#lease = undefined;
-    this.services.follower.unfollow(this.#feed);
+    this.services.follower.unfollow(this.#feed, 'end');
   }
 
   #combined(signal: AbortSignal | undefined): AbortSignal | undefined {

@@ -84,7 +84,7 @@ export class Jobs {
     } catch (cause) {
       attempt.abort();
       for (const hook of hookFunctions) hook.release(jobId);
-      if (feed.readers > 0) this.services.follower.unfollow(feed);
+      if (feed.readers > 0) this.services.follower.unfollow(feed, 'end');
       // the submission may have been on its way
       if (options.cancelOnAbort === true && signal?.aborted === true) await this.cancel(jobId).catch(() => undefined);
       throw cause;
@@ -125,7 +125,7 @@ export class Jobs {
     const { follower } = this.services;
     const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
     throwIfAborted(attempt, job.jobId); // nobody waits any more
-    if (feed.readers === 0) follower.follow(feed);
+    if (feed.readers === 0) follower.follow(feed, 'end');
     try {
       await this.submitter.send(queue, job, fresh);
     } catch (cause) {

@@ -1,4 +1,8 @@
-/** The events of one job as they arrive: kept, so that any number of readers can start late. Not here: Redis. @module */
+/**
+ * The events of one job as they arrive: kept, so that any number of readers can start late; or only its end, for those who wait
+ * for that. Not here: Redis.
+ * @module
+ */
 import { isTerminal, jobEvent, type JobEvent, type PatchbayError } from '@patchbay/protocol';
 import { bounded, throwIfAborted, type CallOptions } from './deadline.js';
 import type { Outcome } from './outcome.js';
@@ -27,11 +31,15 @@ export class EventFeed {
   readonly #events: JobEvent[] = [];
   readonly #waiting = new Set<() => void>();
   #cursor = '0-0';
+  /** All events are here. */
+  #whole = false;
   #last: TerminalEvent | undefined;
   #outcome: Outcome | undefined;
   #failure: PatchbayError | undefined;
-  /** Who still wants events; the follower stops reading for a feed without readers. */
+  /** Who still waits for something; the follower stops reading for a feed without readers. */
   readers = 0;
+  /** Those of them who want every event. */
+  eventReaders = 0;
 
   constructor(readonly jobId: string) {}
 
@@ -50,6 +58,19 @@ export class EventFeed {
     return this.#outcome;
   }
 
+  /** Nothing is to come for those who read. */
+  get over(): boolean {
+    return this.eventReaders > 0 ? this.#whole : this.#last !== undefined;
+  }
+
+  /** The entry of the stream that has nothing but the end. @param outcome - as it was read together with the entry */
+  finish(entry: readonly [id: string, fields: readonly string[]], outcome?: Outcome): void {
+    const event = parseEntry(entry);
+    if (this.#last !== undefined || event === undefined || !isLast(event)) return;
+    [this.#last, this.#outcome] = [event, outcome];
+    this.#wake();
+  }
+
   /** @param outcome - as it was read together with the entry */
   push(entry: readonly [id: string, fields: readonly string[]], outcome?: Outcome): void {
     if (compareCursors(entry[0], this.#cursor) <= 0) return; // read for another feed of the same job
@@ -57,7 +78,8 @@ export class EventFeed {
     const event = parseEntry(entry);
     if (event === undefined) return;
     this.#events.push(event);
-    if (isLast(event)) [this.#last, this.#outcome] = [event, outcome];
+    this.#whole ||= isLast(event);
+    if (this.#last === undefined && isLast(event)) [this.#last, this.#outcome] = [event, outcome];
     this.#wake();
   }
 
@@ -79,7 +101,7 @@ export class EventFeed {
       const event = this.#events[index++];
       if (event === undefined) {
         index--;
-        if (this.#last !== undefined) return;
+        if (this.#whole) return;
         await this.#changed(options);
       } else if (after === undefined || compareCursors(event.cursor, after) > 0) {
         yield event;

@@ -1,5 +1,5 @@
 /**
- * Reads the event logs of many jobs through one blocking connection and hands the entries to their feeds. Survives the
+ * Reads the event logs of many jobs, or only their ends, through one blocking connection and hands the entries to their feeds. Survives the
  * loss of Redis: it opens the connection again and goes on after the last entry that it saw. Not here: who reads a feed.
  * @module
  */
@@ -14,6 +14,9 @@ const BLOCK_MS = 5_000;
 const ENTRIES_PER_READ = 500;
 const FIRST_BACKOFF_MS = 20;
 const MOST_BACKOFF_MS = 1_000;
+
+/** Only how the job ends takes one read of Redis, all that happens one for each event. */
+export type Wants = 'events' | 'end';
 
 export interface EventFollowerOptions {
   /** The connection that blocks. */
@@ -48,16 +51,19 @@ export class EventFollower {
   }
 
   /** Starts to read for a feed; with an open connection the read is on its way when this returns. */
-  follow(feed: EventFeed): void {
+  follow(feed: EventFeed, wants: Wants): void {
     feed.readers++;
-    if (this.#feeds.has(feed) || feed.last !== undefined) return;
+    const more = wants === 'events' && feed.eventReaders++ === 0;
+    if (feed.over || (this.#feeds.has(feed) && !more)) return;
     feed.recover();
     this.#feeds.add(feed);
     if (this.#looping) void this.#wake();
     else void this.#loop();
   }
 
-  unfollow(feed: EventFeed): void {
+  /** What was asked for with `follow`, no more. */
+  unfollow(feed: EventFeed, wants: Wants): void {
+    if (wants === 'events') feed.eventReaders--;
     if (--feed.readers === 0) this.#feeds.delete(feed);
   }
 
@@ -80,24 +86,26 @@ export class EventFollower {
 
   async #read(client: Redis): Promise<void> {
     const cursors = new Map<string, string>();
-    for (const { jobId, cursor } of this.#feeds) {
-      const other = cursors.get(jobId);
-      if (other === undefined || compareCursors(cursor, other) < 0) cursors.set(jobId, cursor);
+    for (const { jobId, cursor, eventReaders } of this.#feeds) {
+      const [stream, from] = eventReaders > 0 ? [keys.events(jobId), cursor] : [keys.end(jobId), '0-0'];
+      const other = cursors.get(stream);
+      if (other === undefined || compareCursors(from, other) < 0) cursors.set(stream, from);
     }
-    const jobIds = [...cursors.keys()];
-    if (jobIds.length === 0) return;
-    const streams = jobIds.map(keys.events);
-    const read = client.xread('COUNT', ENTRIES_PER_READ, 'BLOCK', BLOCK_MS, 'STREAMS', ...streams, ...cursors.values());
+    const streams = [...cursors.keys(), ...cursors.values()];
+    if (streams.length === 0) return;
+    const read = client.xread('COUNT', ENTRIES_PER_READ, 'BLOCK', BLOCK_MS, 'STREAMS', ...streams);
     this.#pending = read;
     // Redis answers it when the wait is over: with the event that ends the job comes its outcome, and nobody has to ask
-    const outcome = jobIds.length === 1 ? readOutcome(client, jobIds[0]!) : undefined;
+    const [only, ...others] = this.#feeds;
+    const outcome = only !== undefined && others.length === 0 ? readOutcome(client, only.jobId) : undefined;
     outcome?.catch(() => undefined); // the read meets the same failure
     const reply = await read.finally(() => (this.#pending = undefined));
     const entries = new Map(reply ?? []);
     const last = await outcome;
     for (const feed of [...this.#feeds]) {
       for (const entry of entries.get(keys.events(feed.jobId)) ?? []) feed.push(entry, last);
-      if (feed.last !== undefined) this.#feeds.delete(feed);
+      for (const entry of entries.get(keys.end(feed.jobId)) ?? []) feed.finish(entry, last);
+      if (feed.over) this.#feeds.delete(feed);
     }
   }
 

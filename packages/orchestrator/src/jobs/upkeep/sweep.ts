@@ -86,12 +86,18 @@ export class Sweeper {
       await this.redis.zrem(keys.open, jobId); // the record was taken away under the index
       return;
     }
+    if ((await this.redis.hexists(keys.deployments, model)) === 0) return this.endHomeless(model, jobId);
     if (await this.queues.has(model, jobId)) return;
-    if ((await this.redis.hexists(keys.deployments, model)) === 0)
-      return this.records.failQueued(jobId, error('PB_MODEL_NOT_FOUND', { model }, { jobId }).toJSON());
     if (state !== 'queued')
       await this.records.transition(jobId, 'queued', Number(attempt), { reason: 'nobody works on it any more' });
     if (await this.mayRun(submitter ?? '')) await this.requeue(jobId);
+  }
+
+  /** Nobody looks at the queue of a deployment that is gone, so also an entry there helps only who holds it. */
+  private async endHomeless(model: string, jobId: string): Promise<void> {
+    if (await this.queues.isHeld(model, jobId)) return;
+    await this.records.failQueued(jobId, error('PB_MODEL_NOT_FOUND', { model }, { jobId }).toJSON());
+    await this.queues.remove(model, jobId);
   }
 
   /** False while the jobs of a submitter are parked for good reason. */

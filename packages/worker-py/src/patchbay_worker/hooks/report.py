@@ -121,7 +121,8 @@ def _wide(value: Tensor) -> Tensor:
 
 
 def _norms(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(_wide(rows), dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(_wide(rows), dim=-1)
+    return norms
 
 
 def _squares(norms: Tensor, mask: Tensor | None) -> float:
