@@ -190,6 +190,7 @@ export class Controller {
 
   /** A first try that failed leaves nothing behind, unless its outcome is not known: then the next watch decides. */
   private async notUp(model: DeployedModel, cause: PatchbayError, isNew: boolean, started: boolean): Promise<void> {
+    this.log.warn({ deployment: model.name, err: cause.toJSON() }, 'not deployed');
     const unknown = cause.code === 'PB_GATEWAY_UNAVAILABLE' && (started || !isNew);
     if (unknown || this.closed || this.models.get(model.name) !== model) return;
     if (isNew) return this.forget(model.name, cause);
