@@ -60,6 +60,8 @@ def limits_of(wanted: Mapping[str, int], maxima: Mapping[str, int]) -> SandboxLi
 
     Raises PB_LIMIT_EXCEEDED for a document that asks for more.
     """
+    if not wanted and not maxima:
+        return SandboxLimits()
     given: dict[str, float] = {}
     for key, field in FIELDS.items():
         value, most = wanted.get(key), maxima.get(key)

@@ -88,9 +88,11 @@ def pad(tokens: list[list[int]], limits: InputLimits) -> TokenBatch:
     lengths = [len(ids) for ids in tokens]
     width = max(lengths)
     ids = torch.tensor([row + [limits.pad_id] * (width - len(row)) for row in tokens], device=limits.device)
-    columns = torch.arange(width, device=limits.device).repeat(len(tokens), 1)
-    mask = columns < torch.tensor(lengths, device=limits.device)[:, None]
-    return TokenBatch(tokens, lengths, width, ids, mask.long(), columns)
+    columns = torch.arange(width, device=limits.device).expand(len(tokens), width).contiguous()
+    mask = torch.ones_like(ids)
+    if min(lengths) < width:
+        mask = (columns < torch.tensor(lengths, device=limits.device)[:, None]).long()
+    return TokenBatch(tokens, lengths, width, ids, mask, columns)
 
 
 def _check_row(ids: list[int], path: str, room: int, limits: InputLimits) -> None:
