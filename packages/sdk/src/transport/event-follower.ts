@@ -1,6 +1,6 @@
 /**
- * Reads the event logs of many jobs, or only their ends, through one blocking connection and hands the entries to their feeds. Survives the
- * loss of Redis: it opens the connection again and goes on after the last entry that it saw. Not here: who reads a feed.
+ * Reads the event logs of many jobs, or only their ends, through one blocking connection and hands the entries to their feeds.
+ * Survives the loss of Redis: it opens the connection again and goes on after the last entry that it saw. Not here: who reads a feed.
  * @module
  */
 import { setTimeout as sleep } from 'node:timers/promises';
