@@ -138,6 +138,7 @@ class Settlement {
     if (answer === 'ok') {
       this.recorded = state;
       this.parts.metrics.ended(this.lease.model, state);
+      if (result !== undefined) this.parts.metrics.timed(this.lease.model, result.timings);
     } else if (answer !== state)
       this.parts.log.warn({ ...this.lease, attempt: this.attempt, state, answer }, 'the end of a job was refused');
     return 'over';
@@ -206,9 +207,7 @@ class Attempt {
     const { jobId, model } = this.lease;
     const { attempt } = this.begun;
     const moments = { created: this.begun.createdAt, taken: this.clock.taken, sent, done: this.clock.now() };
-    const result = completeResult(json, { jobId, attempt, model, route, moments });
-    this.parts.metrics.timed(model, result.timings);
-    return result;
+    return completeResult(json, { jobId, attempt, model, route, moments });
   }
 
   private start(claim: Claim, timeoutMs: number, sent: number): GangRun {

@@ -120,14 +120,15 @@ export class Jobs {
     await this.services.records.delete(jobId);
   }
 
-  /** Both connections are open before anything is written, so that the read waits when the job's first event comes. */
+  /** Both connections are open before anything is written, so that whoever runs the job and who waits for it hear at once. */
   async #send(job: Submission, feed: EventFeed, attempt: AbortSignal, fresh: boolean, again = false): Promise<void> {
     const { follower } = this.services;
     const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
     throwIfAborted(attempt, job.jobId); // nobody waits any more
-    if (feed.readers === 0) follower.follow(feed, 'end');
     try {
-      await this.submitter.send(queue, job, fresh);
+      const sent = this.submitter.send(queue, job, fresh);
+      if (feed.readers === 0) follower.follow(feed, 'end');
+      await sent;
     } catch (cause) {
       if (again || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
       await this.#send(job, feed, attempt, false, true); // the connection was lost on the way: nothing runs twice
