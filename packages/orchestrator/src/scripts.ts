@@ -10,10 +10,10 @@ export class Scripts {
   /** Resolves to why there are none, if so. */
   async load(): Promise<string | undefined> {
     try {
-      await this.redis.function('LOAD', JOB_LIBRARY);
+      await this.redis.function('LOAD', JOB_LIBRARY.text);
     } catch (cause) {
       const reason = (cause as Error).message;
-      if (!reason.includes('already exists')) return reason;
+      if (!/Library .* already exists/.test(reason)) return reason;
     }
     this.loaded = true;
     return undefined;

@@ -11,17 +11,32 @@ import { JOB_SCRIPTS, type EvalCall } from './job-scripts.js';
 export type FunctionCall = [name: string, keyCount: number, ...keysAndArguments: (string | number)[]];
 
 const digest = (text: string): string => createHash('sha1').update(text).digest('hex').slice(0, 16);
-const NAMES = new Map(JOB_SCRIPTS.map((script) => [script, `patchbay_${digest(script)}`]));
-const BODY = [...NAMES]
-  .map(([script, name]) => `redis.register_function('${name}', function(KEYS, ARGV)\n${script}\nend)`)
-  .join('\n');
 
-/** For `FUNCTION LOAD`. All names follow from the content, so that several versions of Patchbay can use one Redis. */
-export const JOB_LIBRARY = `#!lua name=patchbay_${digest(BODY)}\n${BODY}`;
+/** Scripts as a library, and the name of each. */
+export interface Library {
+  /** For `FUNCTION LOAD`. */
+  readonly text: string;
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/**
+ * All names follow from the whole content, so that several versions of Patchbay can use one Redis, one after the other or at
+ * once: it has one space of names for the functions of all libraries, and refuses a library with a name that is taken.
+ */
+export function libraryOf(scripts: readonly string[]): Library {
+  const name = `patchbay_${digest(scripts.join('\n'))}`;
+  const names = new Map(scripts.map((script, index) => [script, `${name}_${index}`]));
+  const functions = [...names].map(
+    ([script, own]) => `redis.register_function('${own}', function(KEYS, ARGV)\n${script}\nend)`,
+  );
+  return { text: `#!lua name=${name}\n${functions.join('\n')}`, names };
+}
+
+export const JOB_LIBRARY = libraryOf(JOB_SCRIPTS);
 
 /** The same call as a function; undefined for a script that is none. */
 export function functionCall([script, ...rest]: EvalCall): FunctionCall | undefined {
-  const name = NAMES.get(script);
+  const name = JOB_LIBRARY.names.get(script);
   return name === undefined ? undefined : [name, ...rest];
 }
 
