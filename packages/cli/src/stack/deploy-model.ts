@@ -51,12 +51,18 @@ export async function deployModel(
   const { Patchbay } = await import('@patchbay/sdk');
   const spec = toSpec(model);
   await using client = new Patchbay({ redisUrl: stack.redisUrl, httpUrl: stack.http, token: stack.token });
+  let last = '';
+  const onProgress = (message: string): void => {
+    if (message !== last) options.onProgress(message); // while weights are read it comes again and again
+    last = message;
+  };
+  const wanted = { ...options, onProgress };
   try {
-    return await client.models.deploy(spec, options);
+    return await client.models.deploy(spec, wanted);
   } catch (problem) {
     if (!isPatchbayError(problem, 'PB_MODEL_EXISTS')) throw problem;
-    options.onProgress(`replacing the earlier deployment ${spec.name}`);
+    onProgress(`replacing the earlier deployment ${spec.name}`);
     await client.models.undeploy(spec.name);
-    return client.models.deploy(spec, options);
+    return client.models.deploy(spec, wanted);
   }
 }
