@@ -172,6 +172,23 @@ describe('jobs', () => {
     assert.equal((await again.result()).json.state, 'completed');
   });
 
+  it('a job that ended under a version without that entry gives its result and its error', async () => {
+    const ended = async (script: typeof consumer.script, name: string): Promise<void> => {
+      consumer.script = script;
+      await (await pb.jobs.submit(spec, { jobId: name })).result().catch(() => undefined);
+      await consumer.redis.del(keys.end(name));
+    };
+    await ended(completes({ runs: { 'run-0': { tokenIds: [[7]] } } }), 'old-good');
+    await ended(async ({ to }) => {
+      await to('running');
+      await to('failed', { reason: 'why', error: { code: 'PB_MEMORY', message: 'why', retryable: false } });
+    }, 'old-bad');
+    for (const again of [pb.jobs.get('old-good'), await pb.jobs.submit(spec, { jobId: 'old-good' })])
+      for (let round = 0; round < 2; round++)
+        assert.deepEqual((await again.result({ timeoutMs: 5_000 })).runs['run-0']?.tokenIds, [[7]]);
+    await thrown(() => pb.jobs.get('old-bad').result({ timeoutMs: 5_000 }), 'PB_MEMORY');
+  });
+
   it('break stops following and leaves the job alone; follow: false tells what is there', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));

@@ -1,5 +1,5 @@
 /** A submitted job: follow it, wait for it, stop it. Not here: submission, how events arrive. @module */
-import { PatchbayError, error, isPatchbayError, type JobEvent, type JobStatus } from '@patchbay/protocol';
+import { PatchbayError, error, isPatchbayError, isTerminal, type JobEvent, type JobStatus } from '@patchbay/protocol';
 import type { Artifacts } from '../artifacts.js';
 import { JobResult } from '../results/job-result.js';
 import { bounded, throwIfAborted, type CallOptions } from '../transport/deadline.js';
@@ -7,6 +7,9 @@ import { EventFeed, type TerminalEvent } from '../transport/event-feed.js';
 import type { EventFollower, Wants } from '../transport/event-follower.js';
 import type { Outcome } from '../transport/outcome.js';
 import type { JobRecords } from './job-records.js';
+
+/** How a job ended. */
+type End = Pick<TerminalEvent, 'state' | 'reason' | 'error'>;
 
 /** A handle that nobody uses stops to follow its job after this time. */
 const UNUSED_MS = 10_000;
@@ -43,7 +46,8 @@ export class JobHandle {
   readonly #feed: EventFeed;
   /** Held from the submission until the first use. */
   #lease: NodeJS.Timeout | undefined;
-  #exists: boolean;
+  /** It is there, and its end is still to come, or came after the submission. */
+  #awaited: boolean;
 
   /** @internal Use `jobs.submit` or `jobs.get`. */
   constructor(
@@ -52,9 +56,11 @@ export class JobHandle {
     private readonly services: JobServices,
     private readonly signal?: AbortSignal,
     followed?: EventFeed,
+    /** Nobody else can have used the id. */
+    fresh = false,
   ) {
     this.#feed = followed ?? new EventFeed(id);
-    this.#exists = followed !== undefined;
+    this.#awaited = fresh;
     if (followed !== undefined) this.#lease = setTimeout(() => this.#endLease(), UNUSED_MS).unref();
   }
 
@@ -121,8 +127,7 @@ export class JobHandle {
   }
 
   async #collect(eagerBytes: number, signal: AbortSignal | undefined): Promise<JobResult> {
-    await this.#check();
-    const last = await this.#feed.end();
+    const last = (await this.#earlierEnd()) ?? (await this.#feed.end());
     if (last.state !== 'completed') throw await this.#failure(last);
     const { result } = await this.#outcome();
     if (result === null)
@@ -134,7 +139,7 @@ export class JobHandle {
     return this.#feed.outcome ?? this.services.records.outcome(this.id);
   }
 
-  async #failure({ state, reason, error: told }: TerminalEvent): Promise<PatchbayError> {
+  async #failure({ state, reason, error: told }: End): Promise<PatchbayError> {
     if (told !== undefined) return PatchbayError.fromJson(told, this.id);
     const { error: text } = await this.#outcome();
     if (text !== null) return PatchbayError.fromJson(JSON.parse(text), this.id);
@@ -147,9 +152,15 @@ export class JobHandle {
 
   /** A job that is not there would be awaited for ever. */
   async #check(): Promise<void> {
-    if (this.#exists) return;
-    await this.services.records.status(this.id);
-    this.#exists = true;
+    if (!this.#awaited) await this.services.records.status(this.id);
+  }
+
+  /** Of a job that had ended before anybody asked, perhaps under a version that told of it in another way. */
+  async #earlierEnd(): Promise<End | undefined> {
+    if (this.#awaited) return undefined;
+    const { state, error: told, transitions } = await this.services.records.status(this.id);
+    this.#awaited = !isTerminal(state);
+    return this.#awaited ? undefined : { state, reason: transitions.at(-1)?.reason, error: told };
   }
 
   #follow(wants: Wants): void {

@@ -89,7 +89,7 @@ export class Jobs {
       if (options.cancelOnAbort === true && signal?.aborted === true) await this.cancel(jobId).catch(() => undefined);
       throw cause;
     }
-    const handle = new JobHandle(jobId, this.services, signal, feed);
+    const handle = new JobHandle(jobId, this.services, signal, feed, given === undefined);
     if (options.cancelOnAbort === true && signal !== undefined) handle.cancelWith(signal);
     return handle;
   }
