@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StatefulSet } from 'kubernetes-models/apps/v1/StatefulSet';
 import { Pod } from 'kubernetes-models/v1/Pod';
@@ -133,11 +133,8 @@ describe('files of infra/', () => {
 describe('the compose file', () => {
   it('is valid by its schema, which refuses what is not, and so are the workflows', () => {
     const valid = (schema: string, text: string): void => {
-      const checker = join(dirname(python), 'check-jsonschema');
-      execFileSync(checker, ['--builtin-schema', `vendor.${schema}`, '--default-filetype', 'yaml', '-'], {
-        input: text,
-        stdio: 'pipe',
-      });
+      const options = ['--builtin-schema', `vendor.${schema}`, '--default-filetype', 'yaml', '-'];
+      execFileSync(python, ['-m', 'check_jsonschema', ...options], { input: text, stdio: 'pipe' });
     };
     const composed = read('infra/compose/compose.yaml');
     valid('compose-spec', composed);

@@ -46,7 +46,7 @@ every TCP connection of the process, and the one to Redis, once. The supervisor 
 
 *Next result after* counts from the blow. *Besides loading* is without the time that this machine takes, undisturbed, to start what
 was destroyed (in the last run ${seconds(loadMs)} for the ranks with their model, ${seconds(startMs)} for Ray and the gateway), and without the time that a process that
-recovered by itself was stopped. ${rows.length} of ${all.length} cells, on ${cpus().length} cores.
+recovered by itself was stopped. ${rows.length} of ${all.length} cells, on ${cpus().length} cores that had other work to do.
 The same with random faults under a stream of jobs: \`npm run soak -- --minutes N\`.
 
 ${[line(COLUMNS), line(COLUMNS.map(() => '---')), ...rows].join('\n')}

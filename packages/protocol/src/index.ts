@@ -38,8 +38,8 @@ export {
   readJobStatus,
 } from './job-record.js';
 export type { JobStatus } from './job-record.js';
-export { JOB_LIBRARY, functionCall, lacksFunction, libraryOf } from './job-functions.js';
-export type { FunctionCall, Library } from './job-functions.js';
+export { JOB_LIBRARY, functionCall, lacksFunction } from './job-functions.js';
+export type { FunctionCall } from './job-functions.js';
 export {
   JOB_SCRIPTS,
   appendCall,

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { Redis } from 'ioredis';
 import { startRedis, type TestRedis } from '../../../tests/support/redis.js';
-import { JOB_LIBRARY, appendCall, beginCall, functionCall, lacksFunction, libraryOf } from '../src/index.js';
-import { JOB_SCRIPTS } from '../src/job-scripts.js';
+import { JOB_LIBRARY, JOB_SCRIPTS, appendCall, beginCall, functionCall, lacksFunction } from '../src/index.js';
+import { libraryOf } from '../src/job-functions.js';
 
 describe('functions', () => {
   let server: TestRedis;

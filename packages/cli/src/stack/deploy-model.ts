@@ -8,6 +8,7 @@ import {
   type DeploymentSpec,
   type StackInfo,
 } from '@patchbay/protocol';
+import type { DeployProgress } from '@patchbay/sdk';
 import { resolveModel } from '../installation.js';
 
 /** A deployment of which only some things are said. */
@@ -51,17 +52,14 @@ export async function deployModel(
   const { Patchbay } = await import('@patchbay/sdk');
   const spec = toSpec(model);
   await using client = new Patchbay({ redisUrl: stack.redisUrl, httpUrl: stack.http, token: stack.token });
-  let last = '';
-  const onProgress = (message: string): void => {
-    if (message !== last) options.onProgress(message); // while weights are read it comes again and again
-    last = message;
-  };
+  const onProgress = (message: string, { fraction = 0 }: DeployProgress): void =>
+    options.onProgress(fraction === 0 ? message : `${message}, ${Math.round(fraction * 100)} %`);
   const wanted = { ...options, onProgress };
   try {
     return await client.models.deploy(spec, wanted);
   } catch (problem) {
     if (!isPatchbayError(problem, 'PB_MODEL_EXISTS')) throw problem;
-    onProgress(`replacing the earlier deployment ${spec.name}`);
+    options.onProgress(`replacing the earlier deployment ${spec.name}`);
     await client.models.undeploy(spec.name);
     return client.models.deploy(spec, wanted);
   }

@@ -56,11 +56,11 @@ export class JobHandle {
     private readonly services: JobServices,
     private readonly signal?: AbortSignal,
     followed?: EventFeed,
-    /** Nobody else can have used the id. */
-    fresh = false,
+    /** Its end was still to come when it was submitted. */
+    awaited = false,
   ) {
     this.#feed = followed ?? new EventFeed(id);
-    this.#awaited = fresh;
+    this.#awaited = awaited;
     if (followed !== undefined) this.#lease = setTimeout(() => this.#endLease(), UNUSED_MS).unref();
   }
 

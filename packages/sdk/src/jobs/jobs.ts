@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import {
   error,
   isPatchbayError,
+  isTerminal,
   parseJobDocument,
   submission,
   type JobState,
@@ -73,13 +74,19 @@ export class Jobs {
     const jobId = given ?? randomUUID();
     const feed = new EventFeed(jobId);
     const attempt = new AbortController();
+    let state: JobState = 'queued';
     try {
       for (const hook of hookFunctions) hook.register(jobId);
       const named = { 'patchbay.job.id': jobId, 'patchbay.model': parsed.model };
       await tracedSubmission(named, async (traceparent) => {
         const job = submission(parsed, jobId, { now: Date.now(), traceparent });
         const work = this.#send(job, feed, attempt.signal, given === undefined);
-        await bounded(work, { signal, timeoutMs }, () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }), jobId);
+        state = await bounded(
+          work,
+          { signal, timeoutMs },
+          () => error('PB_SUBMIT_TIMEOUT', { timeoutMs }, { jobId }),
+          jobId,
+        );
       });
     } catch (cause) {
       attempt.abort();
@@ -89,7 +96,7 @@ export class Jobs {
       if (options.cancelOnAbort === true && signal?.aborted === true) await this.cancel(jobId).catch(() => undefined);
       throw cause;
     }
-    const handle = new JobHandle(jobId, this.services, signal, feed, given === undefined);
+    const handle = new JobHandle(jobId, this.services, signal, feed, !isTerminal(state));
     if (options.cancelOnAbort === true && signal !== undefined) handle.cancelWith(signal);
     return handle;
   }
@@ -121,17 +128,23 @@ export class Jobs {
   }
 
   /** Both connections are open before anything is written, so that whoever runs the job and who waits for it hear at once. */
-  async #send(job: Submission, feed: EventFeed, attempt: AbortSignal, fresh: boolean, again = false): Promise<void> {
+  async #send(
+    job: Submission,
+    feed: EventFeed,
+    attempt: AbortSignal,
+    fresh: boolean,
+    again = false,
+  ): Promise<JobState> {
     const { follower } = this.services;
     const [queue] = await Promise.all([this.submitter.prepare(job.model), follower.open()]);
     throwIfAborted(attempt, job.jobId); // nobody waits any more
     try {
       const sent = this.submitter.send(queue, job, fresh);
       if (feed.readers === 0) follower.follow(feed, 'end');
-      await sent;
+      return await sent;
     } catch (cause) {
       if (again || !isPatchbayError(cause, 'PB_REDIS_UNAVAILABLE')) throw cause;
-      await this.#send(job, feed, attempt, false, true); // the connection was lost on the way: nothing runs twice
+      return this.#send(job, feed, attempt, false, true); // the connection was lost on the way: nothing runs twice
     }
   }
 

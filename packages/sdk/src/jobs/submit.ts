@@ -13,6 +13,7 @@ import {
   queueName,
   readSubmitVerdict,
   submitCall,
+  type JobState,
   type Submission,
 } from '@patchbay/protocol';
 import { Queue } from 'bullmq';
@@ -50,11 +51,11 @@ export class Submitter {
   }
 
   /**
-   * Safe to repeat with the same submission.
+   * Safe to repeat with the same submission. Resolves to the state of the job, which another one of the id may have begun.
    * @param fresh - nobody else can have used the id
    * @throws the refusals of `readSubmitVerdict`, `PB_REDIS_UNAVAILABLE`
    */
-  async send(queue: Queue, job: Submission, fresh: boolean): Promise<void> {
+  async send(queue: Queue, job: Submission, fresh: boolean): Promise<JobState> {
     const client = this.redis.ready;
     if (client === undefined) throw this.redis.unavailable(new Error('the connection was lost'));
     const kind = `${job.model} ${job.submitter} ${job.priority}`;
@@ -70,9 +71,10 @@ export class Submitter {
       ]);
       const { state, place } = readSubmitVerdict(job, answer);
       this.#places.set(kind, place);
-      if (state !== 'queued' || place === guess) return;
+      if (state !== 'queued' || place === guess) return state;
       if (guess !== undefined) await leave(queue, job);
       await enter(queue, job, place);
+      return state;
     } catch (cause) {
       // a consumer that was faster found no record and forgot the entry
       if (guess !== undefined && isPatchbayError(cause)) await leave(queue, job).catch(() => undefined);

@@ -81,7 +81,7 @@ class RankLoop:
         engine.close()
 
     def _tell_weights(self, fraction: float) -> None:
-        self._socket.send(Frame("loading", {"rank": self._hello.rank, "fraction": round(fraction, 3)}))
+        self._socket.send(Frame("loading", {"fraction": round(fraction, 3)}))
 
     def _report_failed_load(self, order: Frame, problem: Exception) -> None:
         typed = isinstance(problem, PatchbayError)
