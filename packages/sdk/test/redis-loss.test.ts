@@ -63,8 +63,10 @@ describe('Redis away', () => {
 
   it('a wait is bounded by its timeout while Redis is away', async () => {
     const job = await pb.jobs.submit(spec);
+    const own = await pb.jobs.submit(spec, { jobId: 'of-my-own' });
     await server.kill();
     await thrown(() => job.result({ timeoutMs: 100 }), 'PB_WAIT_TIMEOUT');
+    await thrown(() => own.result({ timeoutMs: 100 }), 'PB_WAIT_TIMEOUT');
     const problem = await thrown(() => job.status(), 'PB_REDIS_UNAVAILABLE');
     assert.equal(problem.retryable, true);
     await thrown(() => pb.jobs.submit(spec), 'PB_REDIS_UNAVAILABLE');
