@@ -9,7 +9,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { keys } from '@patchbay/protocol';
 import { Patchbay } from '@patchbay/sdk';
+import { Redis } from 'ioredis';
 import { FakeCluster } from '../packages/orchestrator/test/support/fake-cluster.js';
 import { startRedis } from '../tests/support/redis.js';
 import { quantiles } from './quantiles.js';
@@ -18,6 +21,8 @@ const MAIN = fileURLToPath(new URL('../packages/orchestrator/dist/main.js', impo
 const MODEL = 'nothing';
 const REPLICAS = 64;
 const CLOCK_TICKS = 100;
+/** Below the cap of a queue. */
+const BACKLOG = 8000;
 
 const residentMb = (pid: number): number =>
   Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024);
@@ -46,6 +51,26 @@ async function stream(pb: Patchbay, submitters: number, jobs: number): Promise<{
   const start = performance.now();
   await Promise.all(Array.from({ length: submitters }, (_, index) => one(`s${index}`)));
   return { ms, seconds: (performance.now() - start) / 1000 };
+}
+
+/** Seconds until all of a queue is over that nobody adds to any more: what the orchestrator does by itself. */
+async function drainBacklog(pb: Patchbay, redis: Redis, jobs: number, onStart: () => void): Promise<number> {
+  await pb.models.drain(MODEL);
+  let left = jobs;
+  const one = async (name: string): Promise<void> => {
+    while (left-- > 0)
+      await pb.jobs.submit({
+        model: MODEL,
+        labels: { submitter: name },
+        runs: [{ inputs: { tokenIds: [[1]] } }],
+      });
+  };
+  await Promise.all(Array.from({ length: 64 }, (_, index) => one(`b${index}`)));
+  onStart();
+  const start = performance.now();
+  await pb.models.drain(MODEL, { draining: false });
+  while ((await redis.zcard(keys.open)) > 0) await sleep(10);
+  return (performance.now() - start) / 1000;
 }
 
 /** CPU seconds of a process so far. */
@@ -78,6 +103,17 @@ export async function benchLoad(jobs: number, profile: string): Promise<void> {
       'submitters     jobs   jobs/s     p50     p95     p99 ms   CPU us a job: orchestrator, Redis, SDK with ranks   orchestrator MB before, after\n',
     );
     const parts = { orchestrator: child.pid!, redis: redis.pid, here: process.pid };
+    const own = new Redis(redis.url.replace('unix://', ''));
+    for (let round = 0; round < 3; round++) {
+      let busy: number[] = [];
+      const seconds = await drainBacklog(pb, own, BACKLOG, () => (busy = Object.values(parts).map(cpuSeconds)));
+      const us = Object.values(parts).map((pid, index) => (((cpuSeconds(pid) - busy[index]!) / BACKLOG) * 1e6).toFixed(0));
+      process.stdout.write(
+        `a backlog of ${BACKLOG} jobs: ${(BACKLOG / seconds).toFixed(0)} jobs/s      ${us.join(', ')}\n`,
+      );
+      cluster.starts.length = 0;
+    }
+    own.disconnect();
     for (const submitters of [1, 8, 64]) {
       const count = submitters === 1 ? Math.ceil(jobs / 10) : jobs;
       const before = residentMb(child.pid!);

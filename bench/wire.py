@@ -18,6 +18,7 @@ from torch import Tensor
 
 from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox
 from patchbay_worker.frames import Frame
+from patchbay_worker.sharding.links import HEADER, Links
 
 Route = Literal["read", "edit"]
 
@@ -41,6 +42,13 @@ class Wire:
                 return answer
 
             stack.enter_context(patch.object(RemoteSandbox, "_ask", counted))
+            receive = Links.receive
+
+            def linked(links: Links, value: Tensor, source: int) -> Tensor:
+                self.bytes += HEADER.size + value.nbytes
+                return receive(links, value, source)
+
+            stack.enter_context(patch.object(Links, "receive", linked))
             yield
 
     def _counted(self, original: Callable[..., Any], received: Callable[..., int]) -> Callable[..., Any]:

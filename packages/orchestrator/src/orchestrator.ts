@@ -59,7 +59,7 @@ function openBase(config: OrchestratorConfig, artifactUrl: () => string, tracer:
     if (queueRedis.status === 'ready') log.warn({ reason: reasonOf(cause) }, 'queue');
   };
   const failed = (what: string) => (cause: unknown) => log.error({ err: toPatchbayError(cause).toJSON() }, what);
-  const scripts = new Scripts(redis);
+  const scripts = new Scripts(redis, (reason) => log.warn({ reason }, 'Redis had lost its functions'));
   const stats = new JobStats(redis, failed('job stats'));
   return {
     config,

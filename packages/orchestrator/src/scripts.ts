@@ -5,7 +5,11 @@ import type { Redis } from './redis.js';
 export class Scripts {
   private loaded = false;
 
-  constructor(private readonly redis: Redis) {}
+  /** @param onLost - hears that Redis had lost them, and why they cannot be loaded again, if so */
+  constructor(
+    private readonly redis: Redis,
+    private readonly onLost: (reason: string | undefined) => void = () => undefined,
+  ) {}
 
   /** Resolves to why there are none, if so. */
   async load(): Promise<string | undefined> {
@@ -28,7 +32,7 @@ export class Scripts {
       if (!lacksFunction(cause)) throw cause;
       // Redis has lost them, and with them all jobs
       this.loaded = false;
-      void this.load();
+      void this.load().then(this.onLost);
       return this.redis.eval(...call);
     }
   }

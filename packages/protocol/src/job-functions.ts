@@ -5,7 +5,7 @@
  * @module
  */
 import { createHash } from 'node:crypto';
-import { JOB_SCRIPTS, type EvalCall } from './job-scripts.js';
+import { JOB_SCRIPTS, PRELUDE, type EvalCall } from './job-scripts.js';
 
 /** Arguments of `redis.fcall`. */
 export type FunctionCall = [name: string, keyCount: number, ...keysAndArguments: (string | number)[]];
@@ -22,17 +22,20 @@ export interface Library {
 /**
  * All names follow from the whole content, so that several versions of Patchbay can use one Redis, one after the other or at
  * once: it has one space of names for the functions of all libraries, and refuses a library with a name that is taken.
+ *
+ * @param prelude - what scripts begin with; in the library it stands once
  */
-export function libraryOf(scripts: readonly string[]): Library {
+export function libraryOf(scripts: readonly string[], prelude = ''): Library {
   const name = `patchbay_${digest(scripts.join('\n'))}`;
   const names = new Map(scripts.map((script, index) => [script, `${name}_${index}`]));
   const functions = [...names].map(
-    ([script, own]) => `redis.register_function('${own}', function(KEYS, ARGV)\n${script}\nend)`,
+    ([script, own]) =>
+      `redis.register_function('${own}', function(KEYS, ARGV)\n${script.slice(script.startsWith(prelude) ? prelude.length : 0)}\nend)`,
   );
-  return { text: `#!lua name=${name}\n${functions.join('\n')}`, names };
+  return { text: `#!lua name=${name}\n${prelude}\n${functions.join('\n')}`, names };
 }
 
-export const JOB_LIBRARY = libraryOf(JOB_SCRIPTS);
+export const JOB_LIBRARY = libraryOf(JOB_SCRIPTS, PRELUDE);
 
 /** The same call as a function; undefined for a script that is none. */
 export function functionCall([script, ...rest]: EvalCall): FunctionCall | undefined {

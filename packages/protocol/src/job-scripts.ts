@@ -20,16 +20,17 @@ const TERMINAL = `{ ${JOB_STATES.filter(isTerminal)
   .join(', ')} }`;
 
 /**
- * `enter` writes a state with its event, and keeps every count and index that follows from it. It wants the locals job,
- * events, id and now.
+ * What the scripts share; as a library it is read once. `enter` writes a state with its event, and keeps every count and index
+ * that follows from it; `policy_of` gives caps and rate of a submitter, of whom '*' is everybody who has none of his own.
  */
-const ENTER = `
+export const PRELUDE = `
+local legal = ${LEGAL}
 local terminal = ${TERMINAL}
 local held = { placing = true, running = true }
 local function count(key, field, by)
   if redis.call('HINCRBY', key, field, by) <= 0 then redis.call('HDEL', key, field) end
 end
-local function finish()
+local function finish(job, events, id, now)
   local ttl = tonumber(redis.call('HGET', '${keys.settings}', 'ttlSeconds')) or ${FINISHED_TTL_SECONDS}
   redis.call('ZREM', '${keys.open}', id)
   redis.call('ZREM', '${keys.expiries}', id)
@@ -41,19 +42,19 @@ local function finish()
   redis.call('EXPIRE', events, ttl)
   redis.call('EXPIRE', '${keys.end('')}' .. id, ttl)
 end
-local function enter(to, attempt, reason, err)
+local function enter(job, events, id, now, to, attempt, reason, err)
   local before, model, submitter, transitions = unpack(redis.call('HMGET', job, 'state', 'model', 'submitter', 'transitions'))
   local entry = { state = to, at = tonumber(now), attempt = tonumber(attempt) }
   if reason ~= '' then entry.reason = reason end
   local line = cjson.encode(entry)
   redis.call('HSET', job, 'state', to, 'attempt', attempt, 'updatedAt', now,
     'transitions', (transitions and (transitions .. '\\n') or '') .. line)
-  entry.type = 'state'
-  local body = cjson.encode(entry)
+  local body = string.sub(line, 1, -2) .. ',"type":"state"'
   if err ~= '' then
     redis.call('HSET', job, 'error', err)
-    body = string.sub(body, 1, -2) .. ',"error":' .. err .. '}'
+    body = body .. ',"error":' .. err
   end
+  body = body .. '}'
   redis.call('XADD', events, '*', 'e', body)
   redis.call('XADD', '${keys.changes}', 'MAXLEN', '~', '${MAX_CHANGES}', '*', 'id', id, 'model', model or '', 'state', to,
     'attempt', attempt, 'at', now)
@@ -70,25 +71,20 @@ local function enter(to, attempt, reason, err)
   elseif held[before] and not held[to] then count('${keys.running}', submitter, -1) end
   if terminal[to] then
     redis.call('XADD', '${keys.end('')}' .. id, '*', 'e', body)
-    finish()
+    finish(job, events, id, now)
   else
     redis.call('ZADD', '${keys.open}', now, id)
   end
-end`;
-
-/** Caps and rate of a submitter; '*' is everybody who has no policy of his own. */
-const POLICY = `
+end
 local function policy_of(name)
   local text = redis.call('HGET', '${keys.submitters}', name) or redis.call('HGET', '${keys.submitters}', '*')
   return text and cjson.decode(text) or {}
 end`;
 
-const SUBMIT_LUA = `
+const SUBMIT_LUA = `${PRELUDE}
 local job, events = KEYS[1], KEYS[2]
 local id, document, sha, model, labels, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local submitter, priority, expires, artifacts, trace = ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11]
-${ENTER}
-${POLICY}
 local known, state, place = unpack(redis.call('HMGET', job, 'documentSha256', 'state', 'place'))
 if known then
   if known ~= sha then return { 'conflict' } end
@@ -126,24 +122,22 @@ if expires ~= '' then
   redis.call('ZADD', '${keys.expiries}', expires, id)
 end
 redis.call('ZADD', '${keys.jobs}', now, id)
-enter('queued', '0', '', '')
+enter(job, events, id, now, 'queued', '0', '', '')
 return { 'created', 'queued', place }`;
 
-const BEGIN_LUA = `
+const BEGIN_LUA = `${PRELUDE}
 local job, events = KEYS[1], KEYS[2]
 local id, now, expired = ARGV[1], ARGV[2], ARGV[3]
-${ENTER}
-${POLICY}
 local state, attempt, model, submitter, place, expires, cancel =
   unpack(redis.call('HMGET', job, 'state', 'attempt', 'model', 'submitter', 'place', 'expiresAt', 'cancelRequested'))
 if not state then return { 'missing' } end
 if terminal[state] then return { state } end
 if state ~= 'queued' then
   redis.call('HINCRBY', job, 'lostConsumers', 1)
-  enter('queued', attempt, 'the worker of this attempt was lost', '')
+  enter(job, events, id, now, 'queued', attempt, 'the worker of this attempt was lost', '')
 end
 if expires and tonumber(expires) <= tonumber(now) then
-  enter('expired', attempt, cjson.decode(expired).message, expired)
+  enter(job, events, id, now, 'expired', attempt, cjson.decode(expired).message, expired)
   return { 'expired' }
 end
 local policy = policy_of(submitter)
@@ -157,15 +151,13 @@ if v > (tonumber(redis.call('HGET', share, 'v')) or 0) then redis.call('HSET', s
 attempt = tonumber(attempt) + 1
 local document, created, lost, queued, trace =
   unpack(redis.call('HMGET', job, 'document', 'createdAt', 'lostConsumers', 'updatedAt', 'traceparent'))
-enter('placing', attempt, '', '')
+enter(job, events, id, now, 'placing', attempt, '', '')
 return { 'ok', attempt, document, created, cancel or '', tonumber(lost) or 0, expires or '', queued, trace or '' }`;
 
-const TRANSITION_LUA = `
+const TRANSITION_LUA = `${PRELUDE}
 local job, events = KEYS[1], KEYS[2]
 local id, to, attempt, now, reason, result, err, artifacts =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local legal = ${LEGAL}
-${ENTER}
 local state, current, submitter = unpack(redis.call('HMGET', job, 'state', 'attempt', 'submitter'))
 if not state then return { 'missing' } end
 if terminal[state] then return { state } end
@@ -176,7 +168,7 @@ if artifacts ~= '' then
   redis.call('HSET', job, 'artifacts', (redis.call('HGET', job, 'artifacts') or '') .. ' ' .. artifacts)
 end
 if to == 'running' then redis.call('ZREM', '${keys.expiries}', id) end
-enter(to, attempt, reason, err)
+enter(job, events, id, now, to, attempt, reason, err)
 if held[to] then return { 'ok' } end
 -- somebody of the same submitter may have waited for this one
 local parked, other = '${keys.parked('')}' .. submitter, nil
@@ -184,25 +176,23 @@ repeat other = redis.call('LPOP', parked)
 until not other or redis.call('HGET', '${keys.job('')}' .. other, 'state') == 'queued'
 return { 'ok', other }`;
 
-const CANCEL_LUA = `
+const CANCEL_LUA = `${PRELUDE}
 local job, events = KEYS[1], KEYS[2]
 local id, reason, now, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-${ENTER}
 local state, attempt = unpack(redis.call('HMGET', job, 'state', 'attempt'))
 if not state then return 'missing' end
 if terminal[state] then return state end
 if redis.call('HSETNX', job, 'cancelRequested', reason) == 0 and state ~= 'queued' then return state end
 if state == 'queued' then
-  enter('cancelled', attempt, cjson.decode(err).message, err)
+  enter(job, events, id, now, 'cancelled', attempt, cjson.decode(err).message, err)
   return 'cancelled'
 end
 redis.call('PUBLISH', '${keys.cancelChannel}', cjson.encode({ jobId = id, reason = reason }))
 return state`;
 
-const APPEND_LUA = `
+const APPEND_LUA = `${PRELUDE}
 local job, events = KEYS[1], KEYS[2]
 local id, attempt, seq, body, full = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local terminal = ${TERMINAL}
 local state, current, heard, count, bytes =
   unpack(redis.call('HMGET', job, 'state', 'attempt', 'heard', 'eventCount', 'eventBytes'))
 if not state or terminal[state] or attempt ~= current then return 'stale' end
@@ -224,9 +214,8 @@ return 'ok'`;
 /** Of every start of a job and nearly never needed: the error is made once. */
 const EXPIRED = JSON.stringify(error('PB_JOB_EXPIRED', {}));
 
-const DELETE_LUA = `
+const DELETE_LUA = `${PRELUDE}
 local job, events, id = KEYS[1], KEYS[2], ARGV[1]
-local terminal = ${TERMINAL}
 local state = redis.call('HGET', job, 'state')
 if state and not terminal[state] then return state end
 redis.call('DEL', job, events, '${keys.end('')}' .. id)

@@ -48,6 +48,25 @@ describe('scripts of jobs', () => {
     assert.equal((await rig.client.function('LIST')).length, 1, 'and are there for the next one');
   });
 
+  it('are told of when Redis has lost them', async () => {
+    let loads = 0;
+    const sometimes = {
+      function: async () => {
+        if (loads++ > 0) throw new Error('NOPERM');
+      },
+      fcall: async () => {
+        throw new Error('ERR Function not found');
+      },
+      eval: async () => 'done',
+    };
+    const told: (string | undefined)[] = [];
+    const scripts = new Scripts(sometimes as unknown as Redis, (reason) => told.push(reason));
+    await scripts.load();
+    assert.equal(await scripts.run([JOB_SCRIPTS[0]!, 0]), 'done');
+    await scripts.run([JOB_SCRIPTS[0]!, 0]);
+    assert.deepEqual(told, ['NOPERM'], 'once, with the reason');
+  });
+
   it('are sent as text where Redis knows no functions', async () => {
     const said: string[] = [];
     const old = {

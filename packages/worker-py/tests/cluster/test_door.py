@@ -8,20 +8,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
+import uvloop
 
 from patchbay_protocol import worker_pb2 as pb
 from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster import rank_links
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.cluster.rank_links import RankLinks
-from patchbay_worker.engine.pipeline import door, edit_links
+from patchbay_worker.engine import door
+from patchbay_worker.engine.pipeline import edit_links
 from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox, _Service
 from patchbay_worker.frames import Frame
 from patchbay_worker.gateway.server import GatewayService
@@ -142,6 +144,21 @@ async def control() -> AsyncIterator[tuple[RankLinks, tuple[str, int]]]:
         await links.close()
 
 
+Loop = Callable[[], asyncio.AbstractEventLoop]
+LOOPS: dict[str, Loop] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+"""Ray runs a supervisor on uvloop where it finds it, and on asyncio's own elsewhere."""
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request: pytest.FixtureRequest) -> Loop:
+    return LOOPS[request.param]
+
+
+def run(scene: Coroutine[Any, Any, None], loop: Loop) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scene)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -157,17 +174,17 @@ async def control() -> AsyncIterator[tuple[RankLinks, tuple[str, int]]]:
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-def test_a_stranger_at_the_control_port_is_sent_away(data: bytes) -> None:
+def test_a_stranger_at_the_control_port_is_sent_away(data: bytes, loop: Loop) -> None:
     async def scene() -> None:
         async with control() as (links, place):
             assert await gone(await knock(place, data))
             await knock(place, Frame("hello", HELLO).encode())
             assert [hello.token for hello in await asyncio.wait_for(links.all_said_hello(), 10)] == ["right"]
 
-    asyncio.run(scene())
+    run(scene(), loop)
 
 
-def test_half_open_control_connections_keep_no_rank_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_open_control_connections_keep_no_rank_out(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> None:
     monkeypatch.setattr(rank_links, "HELLO_S", 1.0)
 
     async def scene() -> None:
@@ -179,7 +196,7 @@ def test_half_open_control_connections_keep_no_rank_out(monkeypatch: pytest.Monk
             links.send(0, Frame("order"))
             assert await asyncio.wait_for(rank.read(4), 10) != b"", "and the rank is not"
 
-    asyncio.run(scene())
+    run(scene(), loop)
 
 
 @pytest.mark.parametrize("method", [method.name for method in pb.DESCRIPTOR.services_by_name["Gateway"].methods])

@@ -202,7 +202,7 @@ def test_places_on_a_mesh() -> None:
 
 def _report(before: Tensor, after: Tensor, mask: Tensor | None) -> dict[str, Any]:
     report = HookReport("r", "h", "m", "root")
-    report.compare(before, after, mask)
+    report.edited(before, after, mask)
     return report.to_json()
 
 
@@ -210,7 +210,7 @@ def test_touched_rows_of_heads_are_tokens() -> None:
     """[rows, width, heads, dim]: with padding or without, a token counts once."""
     before = torch.ones(1, 3, 4, 2)
     report = HookReport("r", "h", "m", "root")
-    report.compare(before, before * 2, None, 2)
+    report.edited(before, before * 2, None, 2)
     assert report.to_json()["rowsTouched"] == 3
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -148,3 +150,25 @@ def test_facts_too_long_for_a_message_go_through_the_arena(start: StartJob) -> N
     facts = {"batch": {"token_ids": [list(range(100_000))]}}
     got = job.edit(source=0, tensor=torch.zeros(3), current_module=facts)
     assert torch.equal(got, torch.full((3,), 100_000.0))
+
+
+def test_every_edit_has_the_batch_of_its_call_whether_or_not_it_was_sent_again(start: StartJob) -> None:
+    look = "save_ctx.seen = [*getattr(save_ctx, 'seen', []), repr(current_module)[-60:]]\n"
+    change = "current_module.batch.rows.append(9)\nreturn inputs * sum(current_module.batch.rows)"
+    job = start(edit(look + change), limits=SandboxLimits(arena_bytes=4 << 20))
+    one, two = {"batch": {"rows": [1]}}, {"batch": {"rows": [2]}}
+
+    def factor(facts: dict[str, Any]) -> float:
+        return float(job.edit(source=0, tensor=torch.ones(1), current_module=facts))
+
+    assert [factor(facts) for facts in (one, one, two, one)] == [10, 10, 11, 10], "what an edit changed is its own"
+    refused("PB_LIMIT_EXCEEDED", lambda: job.edit(source=0, tensor=torch.zeros(1 << 20), current_module=two))
+    assert [factor(facts) for facts in (two, one)] == [11, 10], "also after a call that never came to the job"
+    refused("PB_EDIT_FAILED", lambda: job.edit(source=0, tensor=torch.ones(1), current_module={}))
+    assert factor(one) == 10
+    assert job.collect().save_ctx["seen"][2].endswith("batch=Batch(rows=[2]))")
+
+
+def test_a_batch_can_be_copied(start: StartJob) -> None:
+    body = "import copy\nbatch = copy.deepcopy(current_module.batch)\nreturn inputs * batch.lengths[0]"
+    assert torch.equal(run(start(edit(body)), torch.ones(2)), torch.full((2,), 3.0))

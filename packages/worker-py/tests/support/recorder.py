@@ -1,6 +1,6 @@
 """Writes down every collective that a rank issues, in order: (operation, ranks of the group, shape), and with
 `detailed` also the group's name and whether it was asynchronous, whose end is an entry of its own: ("wait", ..).
-A message between two ranks is ("message", (from, to), shape) on both of its ends.
+A message between two ranks, by torch or over links, is ("message", (from, to), shape) on both of its ends.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import torch.distributed as dist
 from torch import Tensor
+
+from patchbay_worker.sharding.links import Links
 
 Entry = tuple[Any, ...]
 #: Each with the argument that has the same shape on every rank. FSDP gives them all by keyword.
@@ -47,6 +49,7 @@ class Recorder:
         self._detailed = detailed
         self.entries: list[Entry] = []
         self._originals: dict[str, Callable[..., Any]] = {}
+        self._links = Links.send, Links.receive
 
     def start(self) -> None:
         for name in COLLECTIVES:
@@ -54,10 +57,13 @@ class Recorder:
         for name in MESSAGES:
             self._replace(name, self._recording_message)
         self._replace(BATCH, self._recording_batch)
+        self._record_links()
 
     def stop(self) -> list[Entry]:
         for name, original in self._originals.items():
             setattr(dist, name, original)
+        for name, original in zip(("send", "receive"), self._links, strict=True):
+            setattr(Links, name, original)
         return self.entries
 
     def _replace(self, name: str, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -98,6 +104,20 @@ class Recorder:
             return original(operations)
 
         return record
+
+    def _record_links(self) -> None:
+        send, receive = self._links
+
+        def recorded_send(links: Links, value: Tensor, to: int) -> None:
+            self._message("send", links.ranks[to], value)
+            send(links, value, to)
+
+        def recorded_receive(links: Links, value: Tensor, source: int) -> Tensor:
+            self._message("recv", links.ranks[source], value)
+            return receive(links, value, source)
+
+        for name, replacement in (("send", recorded_send), ("receive", recorded_receive)):
+            setattr(Links, name, replacement)
 
     def _message(self, way: str, peer: int, tensor: Tensor) -> None:
         own = dist.get_rank()

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -102,8 +102,9 @@ class GangJobs:
     def __init__(self, gang: Gang, cancel_grace_s: float) -> None:
         self._gang = gang
         self._cancel_grace_s = cancel_grace_s
-        self._attempts: OrderedDict[str, Attempt] = OrderedDict()
+        self._attempts: dict[str, Attempt] = {}
         self._waiting: deque[Attempt] = deque()
+        self._ended: deque[Attempt] = deque()
         self._wake = asyncio.Event()
         self.completed = 0
 
@@ -120,7 +121,6 @@ class GangJobs:
         if known is not None:
             self.cancel(known.key, f"attempt {key.attempt} has begun")
         self._attempts[key.job_id] = attempt
-        self._attempts.move_to_end(key.job_id)
         self._waiting.append(attempt)
         self._wake.set()
 
@@ -213,11 +213,13 @@ class GangJobs:
         if attempt.spans is not None:
             outcome.spans_json = attempt.spans.to_json()
         attempt.end(outcome)
-        ended = [job_id for job_id, each in self._attempts.items() if each.outcome is not None]
-        for job_id in ended[: max(0, len(ended) - _MAX_REMEMBERED)]:
-            del self._attempts[job_id]
-        for job_id in ended[-_MAX_WITH_UPDATES - 1 : -_MAX_WITH_UPDATES]:
-            self._attempts[job_id].forget_updates()
+        self._ended.append(attempt)
+        if len(self._ended) > _MAX_WITH_UPDATES:
+            self._ended[-_MAX_WITH_UPDATES - 1].forget_updates()
+        if len(self._ended) > _MAX_REMEMBERED:
+            oldest = self._ended.popleft()
+            if self._attempts.get(oldest.key.job_id) is oldest:
+                del self._attempts[oldest.key.job_id]
 
 
 def failed(key: JobKey, problem: PatchbayError | bytes) -> pb.ExecuteResponse:

@@ -10,7 +10,7 @@ import hmac
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.frames import MAX_BODY_BYTES, BrokenFrame, Frame, FrameParser
@@ -38,8 +38,8 @@ class RankLink(asyncio.Protocol):
         self.misses = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not an isinstance: Ray takes uvloop where it is installed, and its transports are no subclass.
+        self._transport = cast(asyncio.Transport, transport)
         self._links.meet(self)
 
     def data_received(self, data: bytes) -> None:

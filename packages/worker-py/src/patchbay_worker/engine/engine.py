@@ -188,7 +188,7 @@ class Engine:
             self._links.close()
         if self._pool is not None:
             self._pool.close()
-        leave_world()
+        leave_world(self._world)
 
     def _compile(self, document: dict[str, Any], fetch: Fetch) -> CompiledJob:
         return compile_job(read_job(document), self._loaded, self._limits, fetch, self._config.mesh)

@@ -1,4 +1,5 @@
-"""The process groups of one rank: the model's own (default), for edits, for reads, for all. Not here: what they carry.
+"""The process groups of one rank: the model's own (default), for edits, for reads, for all; and on the CPU the links
+that carry edits. Not here: what they carry.
 
 All groups wait longer than any edit may run: while the root edits, the other ranks wait in a collective. Dead peers
 end a collective at once; hung ones are found by the supervisor's heartbeats, not by these time-outs.
@@ -7,7 +8,7 @@ end a collective at once; hung ones are found by the supervisor's heartbeats, no
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from patchbay_worker.engine.config import EngineConfig
+from patchbay_worker.engine.hook_links import address_towards, link
 from patchbay_worker.sharding.collectives import ALONE, HookGroup, HookMesh, broadcast_from_root
 from patchbay_worker.sharding.mesh import Mesh
 
@@ -116,7 +118,17 @@ def join_world(config: EngineConfig) -> World:
     )
     everyone = HookGroup(dist.new_group(timeout=COLLECTIVE_TIMEOUT), config.rank, config.world_size)
     edit, read = (HookMesh(*(_own(groups, config.rank) for groups in _axes(mesh))) for _ in range(2))
-    return World(config.rank, mesh, device, edit, read, everyone)
+    world = World(config.rank, mesh, device, edit, read, everyone)
+    return _linked(world, config) if device.type == "cpu" else world
+
+
+def _linked(world: World, config: EngineConfig) -> World:
+    """Edits move over links: on the CPU they are faster than the groups, which GPUs are not."""
+    host = address_towards(config.master_addr, config.master_port)
+    timeout_s = COLLECTIVE_TIMEOUT.total_seconds()
+    tp, dp = (link(groups, world.rank, world.share_bytes, host, timeout_s) for groups in _axes(world.mesh))
+    edit = world.edit
+    return replace(world, edit=HookMesh(replace(edit.tp, links=tp), replace(edit.dp, links=dp)))
 
 
 def _axes(mesh: Mesh) -> tuple[list[list[int]], list[list[int]]]:
@@ -131,7 +143,10 @@ def _own(groups: list[list[int]], rank: int) -> HookGroup:
     return HookGroup(made[index], ranks.index(rank), len(ranks))
 
 
-def leave_world() -> None:
+def leave_world(world: World) -> None:
+    for group in (world.edit.tp, world.edit.dp):
+        if group.links is not None:
+            group.links.close()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -79,7 +79,7 @@ class ActiveParameter:
         }
         edited = self.scope.editor.run(self.hook, full, facts, self.report)
         self._save("post", edited, call)
-        self.report.compare(full, edited, None)
+        self.report.edited(full, edited, None)
         return edited
 
     def _save(self, which: Save, value: Tensor, call: int) -> None:

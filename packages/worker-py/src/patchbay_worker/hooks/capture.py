@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from patchbay_worker.hooks.host_copies import HostCopies
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, PendingGather, ShardDims, start_gather
 from patchbay_worker.sharding.probe import dtype_name
@@ -56,12 +57,11 @@ class CaptureLog:
     mesh: HookMesh
     captures: list[Capture] = field(default_factory=list)
     _pending: list[tuple[Capture, PendingGather, HookReport, Finish]] = field(default_factory=list)
+    _copies: HostCopies = field(default_factory=HostCopies)
 
     def keep(self, capture: Capture, value: Tensor, *, owned: bool) -> None:
         """Root only. `owned` values are nobody else's and need no copy."""
-        value = value.detach()
-        on_host = value.cpu()
-        capture.tensor = on_host.clone() if on_host is value and not owned else on_host
+        capture.tensor = self._copies.start(value, owned=owned)
         self.captures.append(capture)
 
     def gather(
@@ -80,12 +80,13 @@ class CaptureLog:
         self.captures.append(capture)
 
     def finish(self) -> None:
-        """Waits for all reads, in the order in which every rank started them."""
+        """Waits for all reads, in the order in which every rank started them; captures are whole then."""
         for capture, pending, report, finish in self._pending:
             started = time.perf_counter()
             full = pending.wait()
             if full is not None:
-                capture.tensor = finish(capture, full).cpu()
+                capture.tensor = self._copies.start(finish(capture, full), owned=True)
                 report.gathered_bytes += full.nbytes - pending.local.nbytes
                 report.took("gather", started)
         self._pending.clear()
+        self._copies.wait()

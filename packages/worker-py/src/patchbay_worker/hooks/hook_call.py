@@ -102,7 +102,7 @@ class HookCall:
         self._save("pre", value, part, owned=fresh)
         edited = active.scope.editor.run(active.hook, value, self._current_module(value), active.report, graph)
         self._save("post", edited, part, owned=fresh or edited is not value)
-        active.report.compare(value, edited, part.mask, part.leading)
+        active.report.edited(value, edited, part.mask, part.leading)
         return edited
 
     def _save(self, which: Save, value: Tensor, part: Part, *, owned: bool) -> None:

@@ -29,7 +29,7 @@ def move_and_edit(value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, re
         report.gathered_bytes += full.nbytes - value.nbytes
         full = edit(full)
     started = time.perf_counter()
-    result = scatter_from_root(full, value, dims, mesh)
+    result = scatter_from_root(full, value, dims, mesh, meanwhile=report.settle)
     report.took("scatter", started)
     return result
 

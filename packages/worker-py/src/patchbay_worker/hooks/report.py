@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -33,6 +35,7 @@ class HookReport:
     _change: float = 0.0
     _began: float | None = None
     _ended: float = 0.0
+    _unsettled: Callable[[], None] | None = None
 
     def called(self) -> int:
         """The number of this call."""
@@ -64,27 +67,41 @@ class HookReport:
         parts = {name: told[name] for name in ("module", "route", "calls", "gatherMs", "editMs", "scatterMs")}
         return Span(f"hook {self.hook}", self._began, self._ended, parts)
 
-    def compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
-        """Adds one edit. `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector,
-        which is the last dim alone where no tokens are known.
+    def edited(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
+        """One edit, which `settle` adds: the ranks need not wait for it. Neither tensor may change until then.
+
+        `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector, which is the last
+        dim alone where no tokens are known.
         """
+        self._unsettled = partial(self._compare, before, after, mask, leading)
+
+    def settle(self) -> None:
+        """Adds what was edited last."""
+        unsettled, self._unsettled = self._unsettled, None
+        if unsettled is not None:
+            unsettled()
+
+    def _compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None) -> None:
         row_dims = leading or max(before.ndim - 1, 1)
         old, new = _rows(before, row_dims), _rows(after, row_dims)
         self._before += _squares(_norms(old), mask)
         if after is before:
             return
         moved = _norms(_wide(new) - _wide(old))
-        touched = moved > 0
-        if before.is_floating_point() and bool(moved.isfinite().all()):
-            still = ~touched  # or so little that its square is 0
-            touched[still] = (old[still] != new[still]).any(-1)
-        else:  # a difference of integers may be rounded away, one of infinities is no number
+        touched = moved != 0
+        total = _squares(moved, None)
+        if not (before.is_floating_point() and math.isfinite(total)):
+            # A difference of integers may be rounded away, one of infinities is no number.
             touched = (old != new).any(-1)
             self.not_finite += _new_not_finite(before, after)
+        elif not touched.all():
+            still = ~touched  # or so little that its square is 0
+            touched[still] = (old[still] != new[still]).any(-1)
         self.rows_touched += int((touched if mask is None else touched & mask).sum())
-        self._change += _squares(moved, mask)
+        self._change += total if mask is None else _squares(moved, mask)
 
     def to_json(self) -> dict[str, Any]:
+        self.settle()
         change = math.sqrt(self._change / self._before) if self._before > 0 else None
         if change is not None and not math.isfinite(change):
             change = None
@@ -126,4 +143,4 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _squares(norms: Tensor, mask: Tensor | None) -> float:
-    return float((norms if mask is None else norms[mask]).double().square().sum())
+    return float(torch.linalg.vector_norm(norms if mask is None else norms[mask], dtype=torch.float64)) ** 2

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from patchbay_worker.errors import PatchbayError, error
@@ -29,6 +30,7 @@ from patchbay_worker.sandbox.wire.message import (
     encode,
     encode_body,
 )
+from patchbay_worker.spin import soon
 
 ENDING_S: Final = 0.5
 """A process that is being killed has closed its connection before it has ended."""
@@ -169,8 +171,13 @@ class Channel:
         limit, last = deadline.seconds, deadline.at
         if begun + self._seconds_left < last:
             limit, last = self._limits.job_timeout_s, begun + self._seconds_left
-        sock, now = self._process.sock, begun
+        sock = self._process.sock
+        with suppress(OSError):  # found again below, where it is asked why
+            if data := soon(lambda: sock.recv(MAX_MESSAGE + 1), last - begun):
+                self._seconds_left -= time.monotonic() - begun
+                return data
         while True:
+            now = time.monotonic()
             if now >= last:
                 where = self._process.where(self._limits.log_bytes)
                 self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}", remote=where))
@@ -186,7 +193,6 @@ class Channel:
                     self._ended(hook)
                 self._seconds_left -= time.monotonic() - begun
                 return data
-            now = time.monotonic()
 
     def _ended(self, hook: str) -> NoReturn:
         end = self._process.exit()

@@ -21,7 +21,7 @@ from patchbay_worker.sandbox.collect import MAX_WARNINGS, WARNING_CHARS, Sandbox
 from patchbay_worker.sandbox.job_process import JobProcess
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.wire.dtypes import name_of
-from patchbay_worker.sandbox.wire.message import Kind, Message, WireError
+from patchbay_worker.sandbox.wire.message import Kind, Message, WireError, encode_body
 from patchbay_worker.sandbox.wire.text import plain_text
 
 ModuleKind = Literal["linear", "lowRank", "mlp", "python"]
@@ -29,6 +29,7 @@ SET_UP: Final = "(set-up)"
 SAVE_CTX: Final = "(save_ctx)"
 TRAINING: Final = "(training)"
 """Stand for a hook's name in messages about what belongs to no hook."""
+UNKNOWN: Final = object()
 RESTORE_PIECE: Final = 1 << 20
 """Bytes of a checkpoint per message; the arena's in zone is never smaller."""
 
@@ -66,6 +67,7 @@ class SandboxJob:
         self._channel = Channel(process, limits)
         self._arena_bytes = limits.arena_bytes
         self._names: list[str] = []
+        self._batch_known: object = UNKNOWN
         self.warnings: list[tuple[str, int, str]] = []
         """(hook, line of its source, what the sandbox will refuse), known after `init`."""
         self._on_close = on_close
@@ -122,11 +124,18 @@ class SandboxJob:
 
         With `graph`, a number of the caller's choice, the call can be differentiated by `backward`.
         """
-        body: dict[str, Any] = {"source": source, "module": dict(current_module)}
+        module = dict(current_module)
+        batch = module.pop("batch", None)
+        body: dict[str, Any] = {"source": source, "module": module}
+        if batch is not self._batch_known:  # long, the same for every hook of a pass, and few edits look at it
+            body["batch"] = encode_body(batch).decode() if batch is not None else ""
         if graph is not None:
             self._count_graph()
             body["graph"] = graph
-        return self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s)
+        self._batch_known = UNKNOWN  # a call that fails may or may not have come to the job
+        result = self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s)
+        self._batch_known = batch
+        return result
 
     def loss(self, *, source: int, logits: Tensor, graph: int, timeout_s: float | None = None) -> Tensor:
         """Runs loss function number `source` on the logits; a scalar of their dtype, to be differentiated."""

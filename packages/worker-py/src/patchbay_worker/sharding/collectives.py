@@ -1,27 +1,33 @@
 """Moves between the ranks of a stage and its edit root, on the hooks' own process groups. Not here: when they are used.
 
 The root has index 0 on both axes. A gather goes along tp to the first rank of each copy and from there along dp; a
-scatter goes back the same way. Gradients: hooks/move_and_edit.py.
+scatter goes back the same way; over links where the group has such. Gradients: hooks/move_and_edit.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from patchbay_worker.sharding.links import Links
+
 ROOT = 0
 
 
 @dataclass(frozen=True)
 class HookGroup:
-    """One process group along one axis; never the model's own, whose order of collectives is not ours."""
+    """One process group along one axis; never the model's own, whose order of collectives is not ours. `links`, if any,
+    carry the gathers and scatters that are waited for.
+    """
 
     group: dist.ProcessGroup | None
     rank: int
     size: int
+    links: Links | None = None
 
     @property
     def is_root(self) -> bool:
@@ -78,7 +84,7 @@ class PendingGather:
         value = self.local
         if self.parts is not None and self.dims.tp is not None:
             value = torch.cat(self.parts, dim=self.dims.tp)
-        return _gather_copies(value, self.dims.dp, self.mesh.dp)
+        return _gather(value, self.dims.dp, self.mesh.dp)
 
 
 def start_gather(local: Tensor, dims: ShardDims, mesh: HookMesh) -> PendingGather:
@@ -94,40 +100,87 @@ def start_gather(local: Tensor, dims: ShardDims, mesh: HookMesh) -> PendingGathe
 
 def gather_to_root(local: Tensor, dims: ShardDims, mesh: HookMesh) -> Tensor | None:
     """Every rank's part -> the full tensor on the root (the part itself where that is all of it), None elsewhere."""
-    return start_gather(local, dims, mesh).wait()
+    value = _gather(local, dims.tp, mesh.tp)
+    return _gather(value, dims.dp, mesh.dp) if value is not None else None
 
 
-def _gather_copies(value: Tensor, dim: int | None, group: HookGroup) -> Tensor | None:
+def _gather(value: Tensor, dim: int | None, group: HookGroup) -> Tensor | None:
+    """One axis."""
     if dim is None or group.size == 1:
         return value if group.is_root else None
     value = value.contiguous()
-    parts = [torch.empty_like(value) for _ in range(group.size)] if group.is_root else None
-    dist.gather(value, parts, group_dst=ROOT, group=group.group)
+    if group.links is None:
+        parts = [torch.empty_like(value) for _ in range(group.size)] if group.is_root else None
+        dist.gather(value, parts, group_dst=ROOT, group=group.group)
+    elif group.is_root:
+        others = [group.links.receive(torch.empty_like(value), source) for source in range(1, group.size)]
+        parts = [value, *others]
+    else:
+        parts = None
+        group.links.send(value, ROOT)
     return torch.cat(parts, dim=dim) if parts is not None else None
 
 
-def scatter_from_root(full: Tensor | None, like: Tensor, dims: ShardDims, mesh: HookMesh) -> Tensor:
-    """The full tensor on the root -> every rank's part, which has the shape of `like`."""
+def scatter_from_root(
+    full: Tensor | None, like: Tensor, dims: ShardDims, mesh: HookMesh, meanwhile: Callable[[], None] = lambda: None
+) -> Tensor:
+    """The full tensor on the root -> every rank's part, which has the shape of `like`. `meanwhile` is done once, while
+    bytes are on their last way; it must not change `full`.
+    """
+    over_tp = mesh.tp.size > 1
     if mesh.tp.is_root:
         shape = list(like.shape)
         if dims.tp is not None:
             shape[dims.tp] *= mesh.tp.size
-        full = _spread(full, shape, like, dims.dp, mesh.dp)
-    return _spread(full, list(like.shape), like, dims.tp, mesh.tp)
+        full = _spread(full, shape, like, dims.dp, mesh.dp, None if over_tp else meanwhile)
+    return _spread(full, list(like.shape), like, dims.tp, mesh.tp, meanwhile) if over_tp else _own(full)
 
 
-def _spread(value: Tensor | None, shape: list[int], like: Tensor, dim: int | None, group: HookGroup) -> Tensor:
+def _spread(
+    value: Tensor | None,
+    shape: list[int],
+    like: Tensor,
+    dim: int | None,
+    group: HookGroup,
+    meanwhile: Callable[[], None] | None,
+) -> Tensor:
     """One axis: the root's value cut along `dim`, or all of it; `shape` is what this rank gets."""
     if group.size == 1:
-        assert value is not None, "the only rank of an axis is its root"
-        return value
-    if dim is None:
-        buffer = value.contiguous() if value is not None else torch.empty(shape, dtype=like.dtype, device=like.device)
-        return broadcast_from_root(buffer, group)
-    part = torch.empty(shape, dtype=like.dtype, device=like.device)
-    parts = [each.contiguous() for each in value.chunk(group.size, dim)] if value is not None else None
-    dist.scatter(part, parts, group_src=ROOT, group=group.group)
+        part, work = _own(value), None
+    elif group.links is not None:
+        part, work = _over_links(value, shape, like, dim, group, group.links), None
+    elif dim is None:
+        part = value.contiguous() if value is not None else torch.empty(shape, dtype=like.dtype, device=like.device)
+        work = dist.broadcast(part, group_src=ROOT, group=group.group, async_op=True)
+    else:
+        part = torch.empty(shape, dtype=like.dtype, device=like.device)
+        parts = _cut(value, dim, group.size) if value is not None else None
+        work = dist.scatter(part, parts, group_src=ROOT, group=group.group, async_op=True)
+    if meanwhile is not None:
+        meanwhile()
+    if work is not None:
+        work.wait()
     return part
+
+
+def _over_links(
+    value: Tensor | None, shape: list[int], like: Tensor, dim: int | None, group: HookGroup, links: Links
+) -> Tensor:
+    if value is None:
+        return links.receive(torch.empty(shape, dtype=like.dtype), ROOT)
+    parts = [value.contiguous()] * group.size if dim is None else _cut(value, dim, group.size)
+    for place in range(1, group.size):
+        links.send(parts[place], place)
+    return parts[ROOT]
+
+
+def _cut(value: Tensor, dim: int, size: int) -> list[Tensor]:
+    return [each.contiguous() for each in value.chunk(size, dim)]
+
+
+def _own(value: Tensor | None) -> Tensor:
+    assert value is not None, "the only rank of an axis is its root"
+    return value
 
 
 def broadcast_from_root(value: Tensor, group: HookGroup) -> Tensor:

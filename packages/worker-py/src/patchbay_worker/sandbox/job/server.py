@@ -72,7 +72,7 @@ def rehearse() -> None:
     source = {"name": "rehearsal", "source": "def edit(a, b, c, d):\n    return b * 2", "entry": "edit", "arguments": 4}
     record = TensorRecord(torch.float32, (16, 16), IN_OFFSET)
     server.answer(encode(Kind.SOURCE, 0, (), source))
-    server.answer(encode(Kind.EDIT, 0, (record,), {"source": 0, "module": {"batch": {}, "shape": []}}))
+    server.answer(encode(Kind.EDIT, 0, (record,), {"source": 0, "module": {"shape": []}}))
     os.close(fd)
 
 
@@ -100,6 +100,7 @@ class JobServer:
         self._modules = JobModules()
         self._save_ctx = SaveContext()
         self._functions: list[Callable[..., Any]] = []
+        self._batch = ""
         self._exports: list[Tensor] = []
         self._graphs = Graphs()
         self._training = Training(self._modules)
@@ -163,9 +164,10 @@ class JobServer:
         return Kind.TENSOR, (record,), {}
 
     def _edit_once(self, request: Message) -> TensorRecord:
+        self._batch = request.body.get("batch", self._batch)
         inputs = self._arena.input(request.records[0])
         function = self._functions[request.body["source"]]
-        module = current_module(request.body["module"])
+        module = current_module(request.body["module"], self._batch)
         graph = request.body.get("graph")
         if graph is None:
             return self._arena.place(run_edit(function, module, inputs, self._save_ctx, self._modules, gradient=False))
