@@ -14,6 +14,8 @@ const BLOCK_MS = 5_000;
 const ENTRIES_PER_READ = 500;
 const FIRST_BACKOFF_MS = 20;
 const MOST_BACKOFF_MS = 1_000;
+/** Redis looks at every job that a read names. Beyond this many the next read waits, for a time in which several may end. */
+const MANY = 256;
 
 /** Only how the job ends takes one read of Redis, all that happens one for each event. */
 export type Wants = 'events' | 'end';
@@ -77,6 +79,7 @@ export class EventFollower {
         if (this.#checked !== client) await this.#dropLostJobs(client);
         await this.#read(client);
         this.#trouble = undefined;
+        if (this.#feeds.size > MANY) await sleep(this.#feeds.size / MANY);
       } catch (cause) {
         await this.#retryLater(client, cause);
       }
