@@ -22,7 +22,7 @@ from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster import rank_links
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.cluster.rank_links import RankLinks
-from patchbay_worker.engine import door
+from patchbay_worker.engine.links import door
 from patchbay_worker.engine.pipeline import edit_links
 from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox, _Service
 from patchbay_worker.frames import Frame

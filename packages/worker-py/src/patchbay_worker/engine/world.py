@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from patchbay_worker.engine.config import EngineConfig
-from patchbay_worker.engine.hook_links import address_towards, link
+from patchbay_worker.engine.links.hook_links import address_towards, link
 from patchbay_worker.sharding.collectives import ALONE, HookGroup, HookMesh, broadcast_from_root
 from patchbay_worker.sharding.mesh import Mesh
 

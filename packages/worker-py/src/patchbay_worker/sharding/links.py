@@ -1,6 +1,6 @@
 """Tensors between the root of a group and its other ranks, over connections of their own: for tensors of the CPU. A
 gather by gloo hands each part to a thread of its own on both sides, and that costs more than to move 0.5 MB: 0.75 ms,
-and 0.25 this way. Not here: who connects to whom (engine/hook_links.py), what moves when (collectives.py).
+and 0.25 this way. Not here: who connects to whom (engine/links/hook_links.py), what moves when (collectives.py).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any, Final
 import safetensors.torch
 from torch import Tensor
 
-from patchbay_worker.engine.door import Door
+from patchbay_worker.engine.links.door import Door
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.frames import Frame, FrameSocket

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from patchbay_worker.engine.hook_links import address_towards, link
+from patchbay_worker.engine.links.hook_links import address_towards, link
 from patchbay_worker.sandbox.wire.dtypes import DTYPES
 from patchbay_worker.sharding.collectives import (
     ALONE,

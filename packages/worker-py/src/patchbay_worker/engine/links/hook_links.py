@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from patchbay_worker.engine.door import Door
+from patchbay_worker.engine.links.door import Door
 from patchbay_worker.sharding.links import Links
 
 CONNECT_S: Final = 60.0

@@ -1,0 +1,1 @@
+"""Connections between ranks beside the torch world. Not here: those of stages (engine/pipeline)."""
