@@ -71,7 +71,7 @@ export class ReplicaPool {
   claim(signal: AbortSignal, limitMs: number): Promise<Claim> {
     if (this.hopeless !== undefined) return Promise.reject(this.hopeless);
     if (signal.aborted) return Promise.reject(signal.reason as Error);
-    const slot = this.waiters.length === 0 ? this.free() : undefined;
+    const slot = this.waiters.length === 0 ? this.free(Date.now()) : undefined;
     if (slot !== undefined) return Promise.resolve(this.lend(slot));
     return new Promise((resolve, reject) => this.wait(signal, limitMs, resolve, reject));
   }
@@ -105,9 +105,8 @@ export class ReplicaPool {
     return new PatchbayError(told.code, told.message, told.context, false);
   }
 
-  private free(): Slot | undefined {
+  private free(now: number): Slot | undefined {
     if (this.held) return undefined;
-    const now = Date.now();
     return this.slots.find((slot) => !slot.busy && slot.gang.usable && slot.suspectUntil <= now);
   }
 
@@ -125,15 +124,16 @@ export class ReplicaPool {
   }
 
   private serve(): void {
+    const now = Date.now(); // one moment for both, or a slot that becomes free between them is forgotten
     while (this.waiters.length > 0) {
-      const slot = this.free();
+      const slot = this.free(now);
       if (slot === undefined) break;
       this.waiters.shift()!.resolve(this.lend(slot));
     }
     clearTimeout(this.recheck);
     if (this.waiters.length === 0) return;
-    const soonest = Math.min(...this.slots.filter(({ busy }) => !busy).map(({ suspectUntil }) => suspectUntil));
-    if (Number.isFinite(soonest) && soonest > Date.now())
-      this.recheck = setTimeout(() => this.serve(), soonest - Date.now());
+    const later = this.slots.filter(({ busy, suspectUntil }) => !busy && suspectUntil > now);
+    const soonest = Math.min(...later.map(({ suspectUntil }) => suspectUntil));
+    if (Number.isFinite(soonest)) this.recheck = setTimeout(() => this.serve(), soonest - now);
   }
 }
