@@ -49,10 +49,11 @@ class Arena:
         record = TensorRecord(tensor.dtype, tuple(tensor.shape), IN_OFFSET + _aligned(after))
         if record.dtype not in CODE:
             raise error("PB_LIMIT_EXCEEDED", what="dtype of an edited tensor", limit="safetensors", actual=tensor.dtype)
-        end = record.offset - IN_OFFSET + record.nbytes
+        size = tensor.nbytes
+        end = record.offset - IN_OFFSET + size
         if end > self.zone:
             raise _too_large(end, self.zone)
-        if record.nbytes:
+        if size:
             self._view(record).copy_(tensor.detach())
         return record
 

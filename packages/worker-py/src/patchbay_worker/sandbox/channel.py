@@ -10,7 +10,6 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from patchbay_worker.errors import PatchbayError, error
@@ -172,27 +171,22 @@ class Channel:
         if begun + self._seconds_left < last:
             limit, last = self._limits.job_timeout_s, begun + self._seconds_left
         sock = self._process.sock
-        with suppress(OSError):  # found again below, where it is asked why
-            if data := soon(lambda: sock.recv(MAX_MESSAGE + 1), last - begun):
-                self._seconds_left -= time.monotonic() - begun
-                return data
         while True:
+            try:
+                data = soon(lambda: sock.recv(MAX_MESSAGE + 1), last - time.monotonic())
+            except OSError:
+                data = b""
+            if data == b"":
+                self._ended(hook)
             now = time.monotonic()
+            if data is not None:
+                self._seconds_left -= now - begun
+                return data
             if now >= last:
                 where = self._process.where(self._limits.log_bytes)
                 self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}", remote=where))
-            ready = [fd for fd, _ in self._poll.poll((last - now) * 1000)]
-            if self._process.log_fd in ready:
+            if self._process.log_fd in [fd for fd, _ in self._poll.poll((last - now) * 1000)]:
                 self.drain_log()
-            if sock.fileno() in ready:
-                try:
-                    data = sock.recv(MAX_MESSAGE + 1)
-                except OSError:
-                    data = b""
-                if not data:
-                    self._ended(hook)
-                self._seconds_left -= time.monotonic() - begun
-                return data
 
     def _ended(self, hook: str) -> NoReturn:
         end = self._process.exit()

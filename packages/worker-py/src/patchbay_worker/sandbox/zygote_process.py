@@ -102,6 +102,7 @@ class ZygoteProcess:
     def fork(self) -> JobProcess:
         """A job process that has done its set-up and waits for START."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(False)
         log_read, log_write = os.pipe2(os.O_CLOEXEC)
         status_read, status_write = os.pipe2(os.O_CLOEXEC)
         pid = 0

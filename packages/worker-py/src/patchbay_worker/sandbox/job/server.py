@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -42,8 +43,10 @@ from patchbay_worker.sandbox.wire.message import (
     encode,
     encode_body,
 )
+from patchbay_worker.spin import soon
 
 LOG_FD: Final = 1
+SPIN_S: Final = 50e-6
 
 Reply = tuple[Kind, tuple[TensorRecord, ...], dict[str, Any]]
 DONE: Final[Reply] = (Kind.OK, (), {})
@@ -55,11 +58,16 @@ def run_job(lock: JobLockDown) -> None:
     lock.enter(os.getppid())
     os.write(SOCKET_FD, HELLO)
     server = _start(lock)
-    while True:
-        data = os.read(SOCKET_FD, MAX_MESSAGE)
-        if not data:
-            os._exit(0)
+    while data := _next():
         os.write(SOCKET_FD, server.answer(data))
+    os._exit(0)
+
+
+def _next() -> bytes:
+    """The next request; empty at the end. Of several in a row each comes right after the reply to the one before."""
+    while (data := soon(lambda: os.read(SOCKET_FD, MAX_MESSAGE), SPIN_S)) is None:
+        select.select([SOCKET_FD], [], [])
+    return data
 
 
 def rehearse() -> None:
@@ -78,6 +86,7 @@ def rehearse() -> None:
 
 def _start(lock: JobLockDown) -> JobServer:
     """Waits for START, the only packet that carries a descriptor."""
+    select.select([SOCKET_FD], [], [])
     with socket.socket(fileno=os.dup(SOCKET_FD)) as control:
         data, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
     if not data:
