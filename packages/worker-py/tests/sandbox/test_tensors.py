@@ -166,9 +166,4 @@ def test_every_edit_has_the_batch_of_its_call_whether_or_not_it_was_sent_again(s
     assert [factor(facts) for facts in (two, one)] == [11, 10], "also after a call that never came to the job"
     refused("PB_EDIT_FAILED", lambda: job.edit(source=0, tensor=torch.ones(1), current_module={}))
     assert factor(one) == 10
-    assert job.collect().save_ctx["seen"][2].endswith("batch=Batch(rows=[2]))")
-
-
-def test_a_batch_can_be_copied(start: StartJob) -> None:
-    body = "import copy\nbatch = copy.deepcopy(current_module.batch)\nreturn inputs * batch.lengths[0]"
-    assert torch.equal(run(start(edit(body)), torch.ones(2)), torch.full((2,), 3.0))
+    assert job.collect().save_ctx["seen"][2].endswith("batch=CurrentModule(rows=[2]))")

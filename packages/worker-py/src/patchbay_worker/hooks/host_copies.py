@@ -33,7 +33,7 @@ class HostCopies:
 
     def _copy_beside(self, value: Tensor) -> Tensor:
         if self._stream is None:
-            self._stream = torch.cuda.Stream(value.device)  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(value.device)  # type: ignore[no-untyped-call] # torch's
         self._stream.wait_stream(torch.cuda.current_stream(value.device))
         self._pinned += value.nbytes
         with torch.cuda.stream(self._stream):

@@ -30,6 +30,7 @@ SAVE_CTX: Final = "(save_ctx)"
 TRAINING: Final = "(training)"
 """Stand for a hook's name in messages about what belongs to no hook."""
 UNKNOWN: Final = object()
+"""Stands for a batch that the job may or may not have."""
 RESTORE_PIECE: Final = 1 << 20
 """Bytes of a checkpoint per message; the arena's in zone is never smaller."""
 
@@ -127,7 +128,7 @@ class SandboxJob:
         module = dict(current_module)
         batch = module.pop("batch", None)
         body: dict[str, Any] = {"source": source, "module": module}
-        if batch is not self._batch_known:  # long, the same for every hook of a pass, and few edits look at it
+        if batch is not self._batch_known:  # long, and the same for every hook of a pass
             body["batch"] = encode_body(batch).decode() if batch is not None else ""
         if graph is not None:
             self._count_graph()

@@ -9,6 +9,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 import torch
@@ -40,14 +41,14 @@ class Links:
     def send(self, value: Tensor, to: int) -> None:
         """All of a contiguous tensor; returns when it is on its way. Raises LinkBroken."""
         connection, body = self._connections[to], _bytes_of(value)
-        header = HEADER.pack(len(body))
+        parts = [memoryview(HEADER.pack(len(body))), body]
         try:
-            sent = self._waiting(to, select.POLLOUT, lambda: connection.sendmsg([header, body])) - len(header)
-            if sent < 0:
-                raise LinkBroken(f"the connection to rank {self.ranks[to]} takes no message")
-            while sent < len(body):
-                rest = body[sent:]
-                sent += self._waiting(to, select.POLLOUT, lambda rest=rest: connection.send(rest))  # type: ignore[misc]
+            while parts:
+                sent = self._waiting(to, select.POLLOUT, partial(connection.sendmsg, parts))
+                while parts and sent >= len(parts[0]):
+                    sent -= len(parts.pop(0))
+                if parts:
+                    parts[0] = parts[0][sent:]
         except OSError as problem:
             raise self._broken(to, problem) from problem
 
@@ -71,13 +72,12 @@ class Links:
             each.close()
 
     def _fill(self, target: memoryview, source: int) -> None:
-        connection, done = self._connections[source], 0
-        while done < len(target):
-            rest = target[done:]
-            got = self._waiting(source, select.POLLIN, lambda rest=rest: connection.recv_into(rest))  # type: ignore[misc]
+        connection = self._connections[source]
+        while target:
+            got = self._waiting(source, select.POLLIN, partial(connection.recv_into, target))
             if got == 0:
                 raise ConnectionResetError("it was closed")
-            done += got
+            target = target[got:]
 
     def _waiting(self, peer: int, event: int, move: Callable[[], int]) -> int:
         """What `move` gives, as soon as it can."""

@@ -91,38 +91,11 @@ class Loss(Protocol):
     def __call__(self, logits: Tensor, save_ctx: SaveContext, modules: JobModules) -> Tensor: ...
 
 
-class Batch(CurrentModule):
-    """Reads its JSON when it is looked at; of its own for every call, since its lists may be changed."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-
-    def __getattr__(self, name: str) -> Any:
-        self._read()
-        return self.__dict__[name] if name in self.__dict__ else super().__getattr__(name)
-
-    def __repr__(self) -> str:
-        self._read()
-        return super().__repr__()
-
-    def __reduce__(self) -> Any:
-        self._read()
-        return CurrentModule, (), self.__dict__  # a copy has nothing left to read
-
-    def _read(self) -> None:
-        text, self._text = self._text, ""
-        if text:
-            self.__dict__.update(json.loads(text))
-
-
 def current_module(facts: Mapping[str, Any], batch: str) -> CurrentModule:
     """`batch`, as JSON or empty, becomes an object too, `shape` a tuple."""
     module = CurrentModule(**facts)
     if batch:
-        module.batch = Batch(batch)
+        module.batch = CurrentModule(**json.loads(batch))  # of its own for every call: its lists may be changed
     if isinstance(facts.get("shape"), list):
         module.shape = tuple(facts["shape"])
     return module

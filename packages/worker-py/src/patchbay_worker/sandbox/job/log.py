@@ -8,6 +8,7 @@ import faulthandler
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 from patchbay_worker.sandbox.wire.control import ASK
@@ -59,7 +60,5 @@ def tell_where(fd: int) -> None:
 def flush_output() -> None:
     """Sends what has been printed; user code may have closed the log, or put something else in its place."""
     for stream in _streams:
-        try:  # noqa: SIM105 # once per request, where a context manager costs more than the flush
+        with suppress(ValueError):
             stream.flush()
-        except ValueError:
-            pass

@@ -54,9 +54,6 @@ class Kind(IntEnum):
     ERROR = 66
 
 
-_KINDS: Final = {int(kind): kind for kind in Kind}
-
-
 class WireError(Exception):
     """A message that no honest peer sends."""
 
@@ -113,9 +110,10 @@ def decode(data: bytes, arena_bytes: int) -> Message:
         raise WireError("bad header")
     if len(data) != HEADER.size + count * RECORD.size + json_bytes:
         raise WireError("bad length")
-    known = _KINDS.get(kind)
-    if known is None:
-        raise WireError("unknown kind")
+    try:
+        known = Kind(kind)
+    except ValueError:
+        raise WireError("unknown kind") from None
     records = tuple(_record(data, HEADER.size + i * RECORD.size, arena_bytes) for i in range(count))
     return Message(known, nonce, flags, records, decode_body(data[len(data) - json_bytes :]))
 
