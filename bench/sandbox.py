@@ -26,7 +26,16 @@ from patchbay_worker.sandbox.pool import SandboxPool
 from patchbay_worker.sandbox.settings import SandboxSettings
 from patchbay_worker.sandbox.zygote_process import ZygoteProcess
 
-FACTS: Final[dict[str, Any]] = {"batch": {}, "shape": [1]}
+FACTS: Final[dict[str, Any]] = {
+    "name": "model.layers.7.mlp.gate_proj",
+    "class_name": "Linear",
+    "training": False,
+    "run": "run-0",
+    "call": 3,
+    "step": 0,
+    "shape": [1, 64, 2048],
+    "batch": {"rows": [0], "lengths": [64], "token_ids": [list(range(64))], "positions": [list(range(64))]},
+}
 SAME: Final = "def edit(current_module, inputs, save_ctx, modules):\n    return inputs\n"
 LEARNS: Final = "def edit(current_module, inputs, save_ctx, modules):\n    return modules['m'](inputs) * 2\n"
 SIZES: Final = {"1KB": (256,), "1MB": (512, 512), "42MB": (4, 512, 5120)}

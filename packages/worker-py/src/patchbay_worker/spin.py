@@ -14,13 +14,14 @@ SPIN_S: Final = 100e-6
 
 
 def soon(read: Callable[[], _T], limit_s: float = SPIN_S) -> _T | None:
-    """What `read` gives, once it does not raise BlockingIOError; None when it does for the whole time. Whoever else
-    wants the core gets it.
+    """What `read` gives, once it does not raise BlockingIOError; None when it does for the whole time. It is
+    tried once in any case. Whoever else wants the core gets it.
     """
     until = time.monotonic() + min(limit_s, SPIN_S)
-    while time.monotonic() < until:
+    while True:
         try:
             return read()
         except BlockingIOError:
+            if time.monotonic() >= until:
+                return None
             os.sched_yield()
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import subprocess
@@ -22,8 +23,8 @@ from patchbay_protocol import worker_pb2_grpc
 from patchbay_worker.cluster import rank_links
 from patchbay_worker.cluster.rank.loop import Hello
 from patchbay_worker.cluster.rank_links import RankLinks
-from patchbay_worker.engine.links import door
-from patchbay_worker.engine.pipeline import edit_links
+from patchbay_worker.engine.links import door, meeting
+from patchbay_worker.engine.links.meeting import join
 from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox, _Service
 from patchbay_worker.frames import Frame
 from patchbay_worker.gateway.server import GatewayService
@@ -38,15 +39,17 @@ STRANGERS = [
 ]
 
 
-def serving() -> tuple[_Service, tuple[str, int], threading.Thread]:
+def serving() -> tuple[_Service, tuple[str, int], str, threading.Thread]:
+    """(it, where it listens, the token, the thread that waits for one connection)"""
     service = _Service("127.0.0.1")
     accepting = threading.Thread(target=service.accept, args=(1,), daemon=True)
     accepting.start()
-    return service, service._listener.getsockname()[:2], accepting
+    told = json.loads(service.meeting.invitation())
+    return service, (told["host"], told["port"]), told["token"], accepting
 
 
 def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
-    service, place, accepting = serving()
+    service, place, _, accepting = serving()
     for data in STRANGERS:
         with socket.create_connection(place, timeout=10) as stranger:
             stranger.sendall(data)
@@ -54,7 +57,7 @@ def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
                 stranger.shutdown(socket.SHUT_WR)
             assert said_by(stranger) == b"", data
     assert accepting.is_alive(), "it waits for its own"
-    own = RemoteSandbox(place[0], place[1], service._token)
+    own = RemoteSandbox(join(service.meeting.invitation()))
     accepting.join(10)
     assert not accepting.is_alive()
     own.close()
@@ -62,11 +65,11 @@ def test_the_edit_service_lets_in_whoever_has_the_token() -> None:
 
 
 def test_half_open_connections_keep_nobody_out() -> None:
-    service, place, accepting = serving()
+    service, place, token, accepting = serving()
     silent = [socket.create_connection(place, timeout=10) for _ in range(4 * door.MOST)]
     half = socket.create_connection(place, timeout=10)
-    half.sendall(service._token[:-1].encode())
-    own = RemoteSandbox(place[0], place[1], service._token)
+    half.sendall(token[:-1].encode())
+    own = RemoteSandbox(join(service.meeting.invitation()))
     accepting.join(door.SHOW_S + 10)
     assert not accepting.is_alive(), "before they are sent away by time"
     for each in (*silent, half):
@@ -78,21 +81,21 @@ def test_half_open_connections_keep_nobody_out() -> None:
 
 def test_a_stranger_has_little_time_and_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "SHOW_S", 0.2)
-    service, place, accepting = serving()
+    service, place, token, accepting = serving()
     with socket.create_connection(place, timeout=10) as slow:
-        slow.sendall(service._token[:5].encode())
+        slow.sendall(token[:5].encode())
         assert said_by(slow) == b"", "it is sent away"
     with socket.create_connection(place, timeout=10) as loud, pytest.raises((ConnectionResetError, BrokenPipeError)):
         loud.sendall(b"\xff\xff\x00\x00\x00\x00\x00\x10" * (8 << 20))
     assert accepting.is_alive()
-    RemoteSandbox(place[0], place[1], service._token).close()
+    RemoteSandbox(join(service.meeting.invitation())).close()
     accepting.join(10)
     assert not accepting.is_alive()
     service.close()
 
 
 def test_who_never_comes_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit_links, "CONNECT_S", 0.2)
+    monkeypatch.setattr(meeting, "CONNECT_S", 0.2)
     service = _Service("127.0.0.1")
     with pytest.raises(TimeoutError, match="0 of 2 connections"):
         service.accept(2)

@@ -95,12 +95,14 @@ def test_inputs_of_every_layout(start: StartJob, tensor: torch.Tensor) -> None:
     ],
     ids=["whole", "view", "numpy", "global"],
 )
-def test_an_input_that_the_edit_keeps_is_not_overwritten(start: StartJob, keep: str) -> None:
-    # The input is shared memory: without JobArena.settle all three would show the last call.
-    job = start(edit(f"save_ctx.setdefault('kept', [])\n{keep}\nreturn inputs"))
+@pytest.mark.parametrize("back", ["inputs", "inputs * 10", "inputs[[1, 0]]", "inputs.flip(0)[:, :1].expand(2, 3)"])
+def test_an_input_that_the_edit_keeps_is_not_overwritten(start: StartJob, keep: str, back: str) -> None:
+    # The input is shared memory, where also the next input and a result go: without the care of JobArena all three
+    # would show the last call, or what it gave back.
+    job = start(edit(f"save_ctx.setdefault('kept', [])\n{keep}\nreturn {back}"))
     sent = [torch.full((2, 3), float(i)) for i in range(3)]
     for tensor in sent:
-        assert torch.equal(run(job, tensor), tensor)
+        assert torch.equal(run(job, tensor), tensor * (10 if "10" in back else 1))
     kept = job.collect().tensors
     assert [kept[f"kept.{i}"].flatten()[0].item() for i in range(3)] == [0, 1, 2]
 
@@ -111,6 +113,19 @@ def test_keeping_the_last_input_of_many_calls_takes_no_more_memory(start: StartJ
     for i in range(200):  # 800 MB in all
         run(job, torch.full((1 << 20,), float(i)))
     assert job.collect().tensors["last"][0] == 199
+
+
+@pytest.mark.parametrize(
+    "back",
+    ["inputs.T", "inputs.flip(0)", "inputs.mul_(2).T", "inputs.T.contiguous()", "inputs[:, [2, 0, 1]]"],
+)
+def test_a_result_that_is_made_of_its_input_is_whole(start: StartJob, back: str) -> None:
+    """Also where both lie at one place in the arena."""
+    job = start(edit(f"return {back}"))
+    for _ in range(3):
+        sent = torch.randn(3, 3)
+        here: dict[str, torch.Tensor] = {"inputs": sent.clone()}
+        assert torch.equal(run(job, sent), eval(back, {"torch": torch}, here))
 
 
 def test_results_are_private_copies(start: StartJob) -> None:

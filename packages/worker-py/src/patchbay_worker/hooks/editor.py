@@ -15,6 +15,8 @@ from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.hooks.spec import CompiledHook
 
+Work = Callable[[], None]
+
 
 class EditSandbox(Protocol):
     """What every stage uses of sandbox.client.SandboxJob."""
@@ -27,7 +29,9 @@ class EditSandbox(Protocol):
         current_module: Mapping[str, Any],
         graph: int | None = None,
         timeout_s: float | None = None,
-    ) -> Tensor: ...
+        meanwhile: Work = lambda: None,
+    ) -> Tensor:
+        """`meanwhile` is done while the job works."""
 
     def backward(
         self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
@@ -61,7 +65,20 @@ class Editor:
         self._graphs = stage << 32  # stages share one sandbox and so one set of numbers
         self._on_poison = on_poison
         self._lock = threading.Lock()
+        self._postponed: Work | None = None
         self.error: PatchbayError | None = None
+
+    def postpone(self, work: Work) -> None:
+        """For the time that the next edit takes, in which this rank has nothing to do. Whoever needs it earlier does
+        it, so a second time it must do nothing.
+        """
+        self._catch_up()
+        self._postponed = work
+
+    def _catch_up(self) -> None:
+        work, self._postponed = self._postponed, None
+        if work is not None:
+            work()
 
     def poison(self, reason: PatchbayError) -> None:
         """`on_poison` hears the first reason."""
@@ -85,7 +102,12 @@ class Editor:
 
         return self._timed(
             lambda sandbox, left: sandbox.edit(
-                source=source, tensor=value.detach(), current_module=call, graph=graph, timeout_s=left
+                source=source,
+                tensor=value.detach(),
+                current_module=call,
+                graph=graph,
+                timeout_s=left,
+                meanwhile=self._catch_up,
             ),
             value,
             report,

@@ -85,9 +85,12 @@ class HookCall:
             return self._on_chosen(full, dims, lambda seen: scope.editor.pull_back(hook, seen.value, number, report))
 
         if graph is None:
-            return move_and_edit(part.value, dims, scope.mesh, edit_once, report)
+            return move_and_edit(part.value, dims, scope.mesh, edit_once, report, scope.editor.postpone)
         return with_gradient(
-            part.value, lambda value, edit: move_and_edit(value, dims, scope.mesh, edit, report), edit_once, pull_back
+            part.value,
+            lambda value, edit: move_and_edit(value, dims, scope.mesh, edit, report, scope.editor.postpone),
+            edit_once,
+            pull_back,
         )
 
     def _on_chosen(self, full: Tensor, dims: ShardDims, function: Callable[[Part], Tensor]) -> Tensor:

@@ -6,31 +6,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from patchbay_worker.hooks.editor import Work
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, ShardDims, gather_to_root, scatter_from_root
 
 Edit = Callable[[Tensor], Tensor]
 Move = Callable[[Tensor, Edit], Tensor]
 """`move_and_edit` of one hook: (this rank's value, edit) -> this rank's result."""
+POSTPONED_BYTES: Final = 16 << 20
+"""Larger tensors are not kept for a report longer than the edit takes."""
 
 
-def move_and_edit(value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, report: HookReport) -> Tensor:
-    """x, cut along `dims`, on every rank -> edit(full x) on the root alone -> y, cut in the same way, on every rank."""
+def move_and_edit(
+    value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, report: HookReport, postpone: Callable[[Work], None]
+) -> Tensor:
+    """x, cut along `dims`, on every rank -> edit(full x) on the root alone -> y, cut in the same way, on every rank.
+
+    The report of the edit is postponed where neither x nor y is the model's own tensor, which it may change.
+    """
     started = time.perf_counter()
     full = gather_to_root(value, dims, mesh)
     report.took("gather", started)
+    is_ours = full is not None and full is not value and full.nbytes <= POSTPONED_BYTES
     if full is not None:
         report.gathered_bytes += full.nbytes - value.nbytes
         full = edit(full)
     started = time.perf_counter()
-    result = scatter_from_root(full, value, dims, mesh, meanwhile=report.settle)
+    result = scatter_from_root(full, value, dims, mesh, meanwhile=(lambda: None) if is_ours else report.settle)
     report.took("scatter", started)
+    if full is not None and is_ours:
+        if result.data_ptr() == full.data_ptr():  # the root's part is the first one: a view of all where nothing is cut
+            report.settle()
+        else:
+            postpone(report.settle)
     return result
 
 

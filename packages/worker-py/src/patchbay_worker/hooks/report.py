@@ -68,11 +68,13 @@ class HookReport:
         return Span(f"hook {self.hook}", self._began, self._ended, parts)
 
     def edited(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
-        """One edit, which `settle` adds: the ranks need not wait for it. Neither tensor may change until then.
+        """One edit, which `settle` or the next one adds: the ranks need not wait for it. Until then neither tensor may
+        change.
 
         `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector, which is the last
         dim alone where no tokens are known.
         """
+        self.settle()
         self._unsettled = partial(self._compare, before, after, mask, leading)
 
     def settle(self) -> None:

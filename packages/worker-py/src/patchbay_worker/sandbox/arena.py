@@ -54,7 +54,7 @@ class Arena:
         if end > self.zone:
             raise _too_large(end, self.zone)
         if size:
-            self._view(record).copy_(tensor.detach())
+            self._view(record).copy_(tensor.detach() if tensor.requires_grad else tensor)
         return record
 
     def put_bytes(self, data: bytes, after: int = 0) -> TensorRecord:

@@ -9,7 +9,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from patchbay_worker.errors import PatchbayError, error
@@ -84,21 +84,34 @@ class Channel:
             socket.send_fds(self._process.sock, [encode(Kind.START, nonce, (), body)], [arena.fd])
         except OSError:
             self._ended(hook)
-        self._receive(hook, nonce, deadline)
+        self._receive(hook, nonce, deadline, time.monotonic())
 
     def call(
-        self, kind: Kind, hook: str, body: Mapping[str, Any], deadline: Deadline, record: TensorRecord | None = None
+        self,
+        kind: Kind,
+        hook: str,
+        body: bytes | Mapping[str, Any],
+        deadline: Deadline,
+        record: TensorRecord | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Message:
-        """One request and its reply, which has a tensor if its kind says so. `hook` is for messages."""
+        """One request and its reply, which has a tensor if its kind says so. `hook` is for messages. `meanwhile` is
+        done before the reply is waited for.
+        """
         arena = self.arena
         records: tuple[TensorRecord, ...] = () if record is None else (record,)
-        raw, flags = encode_body(body), 0
+        raw, flags = body if isinstance(body, bytes) else encode_body(body), 0
         if len(raw) > MAX_JSON:
             records += (arena.put_bytes(raw, after=record.nbytes if record else 0),)
             raw, flags = b"", BODY_IN_ARENA
         nonce = secrets.randbits(64)
+        begun = time.monotonic()
         self._send(hook, encode(kind, nonce, records, raw, flags))
-        return self._receive(hook, nonce, deadline)
+        try:
+            meanwhile()
+        finally:  # the next request must not find this one's reply
+            reply = self._receive(hook, nonce, deadline, begun)
+        return reply
 
     def tensor_of(self, reply: Message, hook: str) -> TensorRecord:
         """The one tensor of a reply that must have it."""
@@ -131,26 +144,16 @@ class Channel:
     def _send(self, hook: str, data: bytes) -> None:
         if self._kill_reason is not None:
             self._ended(hook)  # the signal goes to the first process of its namespace: it may still answer for a moment
-        sock = self._process.sock
         try:
-            early = sock.recv(1)
-        except BlockingIOError:
-            early = None  # as it must be: a reply cannot come before its request
-        except OSError:
-            early = b""
-        if early == b"":
-            self._ended(hook)
-        if early is not None:
-            self.bad_reply(hook, WireError("it spoke unasked"))
-        try:
-            sock.send(data)
+            self._process.sock.send(data)
         except BlockingIOError:
             self.bad_reply(hook, WireError("it does not read"))
         except OSError:
             self._ended(hook)
 
-    def _receive(self, hook: str, nonce: int, deadline: Deadline) -> Message:
-        data = self._wait(hook, deadline)
+    def _receive(self, hook: str, nonce: int, deadline: Deadline, begun: float) -> Message:
+        """`begun` is when the request went out."""
+        data = self._wait(hook, deadline, begun)
         try:
             reply = decode(data, self.arena.size)
             if reply.nonce != nonce or reply.kind not in REPLIES or reply.flags:
@@ -164,9 +167,8 @@ class Channel:
             raise problem
         return reply
 
-    def _wait(self, hook: str, deadline: Deadline) -> bytes:
+    def _wait(self, hook: str, deadline: Deadline, begun: float) -> bytes:
         """The next packet. What the job prints is read meanwhile: a full pipe would stop it."""
-        begun = time.monotonic()
         limit, last = deadline.seconds, deadline.at
         if begun + self._seconds_left < last:
             limit, last = self._limits.job_timeout_s, begun + self._seconds_left

@@ -21,7 +21,7 @@ from patchbay_worker.sandbox.collect import MAX_WARNINGS, WARNING_CHARS, Sandbox
 from patchbay_worker.sandbox.job_process import JobProcess
 from patchbay_worker.sandbox.limits import SandboxLimits
 from patchbay_worker.sandbox.wire.dtypes import name_of
-from patchbay_worker.sandbox.wire.message import Kind, Message, WireError, encode_body
+from patchbay_worker.sandbox.wire.message import Kind, Message, WireError, encode_facts
 from patchbay_worker.sandbox.wire.text import plain_text
 
 ModuleKind = Literal["linear", "lowRank", "mlp", "python"]
@@ -120,21 +120,24 @@ class SandboxJob:
         current_module: Mapping[str, Any],
         graph: int | None = None,
         timeout_s: float | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Runs source number `source` on the tensor; returns a private CPU copy of the same shape and dtype.
 
-        With `graph`, a number of the caller's choice, the call can be differentiated by `backward`.
+        With `graph`, a number of the caller's choice, the call can be differentiated by `backward`. `meanwhile` is done
+        here while the job works.
         """
         module = dict(current_module)
         batch = module.pop("batch", None)
-        body: dict[str, Any] = {"source": source, "module": module}
+        facts: dict[str, Any] = {"source": source, "module": module}
         if batch is not self._batch_known:  # long, and the same for every hook of a pass
-            body["batch"] = encode_body(batch).decode() if batch is not None else ""
+            facts["batch"] = encode_facts(batch).decode() if batch is not None else ""
         if graph is not None:
             self._count_graph()
-            body["graph"] = graph
+            facts["graph"] = graph
+        body = encode_facts(facts)
         self._batch_known = UNKNOWN  # a call that fails may or may not have come to the job
-        result = self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s)
+        result = self._exchange(Kind.EDIT, source, tensor, body, tuple(tensor.shape), timeout_s, meanwhile)
         self._batch_known = batch
         return result
 
@@ -186,9 +189,10 @@ class SandboxJob:
         kind: Kind,
         source: int,
         tensor: Tensor,
-        body: Mapping[str, Any],
+        body: bytes | Mapping[str, Any],
         shape: tuple[int, ...],
         timeout_s: float | None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """A tensor there, one of `shape` and the same dtype back."""
         limit = self._limits.edit_timeout_s
@@ -199,7 +203,7 @@ class SandboxJob:
         try:
             arena = self._channel.arena
             sent = arena.put(tensor)
-            reply = self._channel.call(kind, hook, body, deadline, sent)
+            reply = self._channel.call(kind, hook, body, deadline, sent, meanwhile)
             got = self._channel.tensor_of(reply, hook)
             if got.shape != shape or got.dtype != sent.dtype:
                 # An honest job has checked this itself and said so.

@@ -8,23 +8,20 @@ Not here: what an edit is (sandbox/), when it runs (hooks/).
 from __future__ import annotations
 
 import json
-import secrets
 import socket
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor
 
-from patchbay_worker.engine.links.door import Door
+from patchbay_worker.engine.links.meeting import Meeting, join
 from patchbay_worker.engine.world import World
 from patchbay_worker.errors import PatchbayError, error
 from patchbay_worker.frames import Frame, FrameSocket
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.sandbox.client import SandboxJob
-
-CONNECT_S: Final = 30.0
 
 
 class EditLinks:
@@ -38,9 +35,9 @@ class EditLinks:
             return
         if world.is_root:
             self._service = _Service(host)
-        meeting = json.loads(world.share_bytes(self._service.meeting() if self._service is not None else None))
+        invitation = world.share_bytes(self._service.meeting.invitation() if self._service is not None else None)
         if world.edit.is_root and not world.is_root:
-            self._home = RemoteSandbox(meeting["host"], meeting["port"], meeting["token"])
+            self._home = RemoteSandbox(join(invitation))
         if self._service is not None:
             self._service.accept(world.mesh.pp - 1)
 
@@ -64,19 +61,13 @@ class _Service:
 
     def __init__(self, host: str) -> None:
         self.editor: Editor | None = None
-        self._token = secrets.token_urlsafe(24)
-        self._listener = socket.create_server((host, 0))
+        self.meeting = Meeting(host)
         self._connections: list[socket.socket] = []
 
-    def meeting(self) -> bytes:
-        host, port = self._listener.getsockname()[:2]
-        return json.dumps({"host": host, "port": port, "token": self._token}).encode()
-
     def accept(self, count: int) -> None:
-        self._connections = Door(self._listener, self._token.encode()).admit(count, CONNECT_S)
+        self._connections = self.meeting.admit(count)
         for each in self._connections:
             threading.Thread(target=self._serve, args=(FrameSocket(each),), name="edit-service", daemon=True).start()
-        self._listener.close()
 
     def _serve(self, link: FrameSocket) -> None:
         try:
@@ -106,18 +97,17 @@ class _Service:
         return Frame("done", body=_bytes(result))
 
     def close(self) -> None:
-        for each in (self._listener, *self._connections):
+        for each in self._connections:
             each.close()
 
 
 class RemoteSandbox:
     """The sandbox as an edit root of a later stage sees it. The home rank keeps the deadlines."""
 
-    def __init__(self, host: str, port: int, token: str) -> None:
-        self._socket = socket.create_connection((host, port), timeout=CONNECT_S)
-        self._socket.sendall(token.encode())
-        self._socket.settimeout(None)
-        self._link = FrameSocket(self._socket)
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(None)
+        self._socket = connection
+        self._link = FrameSocket(connection)
 
     def edit(
         self,
@@ -127,9 +117,10 @@ class RemoteSandbox:
         current_module: Mapping[str, Any],
         graph: int | None = None,
         timeout_s: float | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Tensor:
         fields = {"source": source, "current_module": dict(current_module), "graph": graph}
-        return _tensor(self._ask(Frame("edit", fields, _bytes(tensor))))
+        return _tensor(self._ask(Frame("edit", fields, _bytes(tensor)), meanwhile))
 
     def backward(
         self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
@@ -144,9 +135,12 @@ class RemoteSandbox:
     def close(self) -> None:
         self._socket.close()
 
-    def _ask(self, frame: Frame) -> bytes:
+    def _ask(self, frame: Frame, meanwhile: Callable[[], None] = lambda: None) -> bytes:
         self._link.send(frame)
-        answer = self._link.receive()
+        try:
+            meanwhile()
+        finally:  # the next question must not find this one's answer
+            answer = self._link.receive()
         if answer is None:
             raise error("PB_SANDBOX_FAILED", reason="the home rank has closed the connection")
         if answer.type == "failed":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from math import prod
 
 import torch
 from torch import Tensor
@@ -36,45 +37,53 @@ class JobArena:
 
     def input(self, record: TensorRecord) -> Tensor:
         """The tensor at the start of the in zone, without a copy."""
-        if record.offset != IN_OFFSET:
+        dtype, shape, offset = record
+        if offset != IN_OFFSET:
             raise WireError("an input lies at the start of the in zone")
-        if not record.nbytes:
+        count = prod(shape)
+        if not count:
             self._storage = None
-            return torch.empty(record.shape, dtype=record.dtype)
-        if self._in is None or self._in.length < record.nbytes:
-            self._in = SharedMapping(self._fd, pages(record.nbytes), IN_OFFSET)
-        count = record.nbytes // record.dtype.itemsize
-        tensor = torch.frombuffer(self._in.buffer, dtype=record.dtype, count=count).view(record.shape)
+            return torch.empty(shape, dtype=dtype)
+        self._used = count * dtype.itemsize
+        if self._in is None or self._in.length < self._used:
+            self._in = SharedMapping(self._fd, pages(self._used), IN_OFFSET)
+        tensor = torch.frombuffer(self._in.buffer, dtype=dtype, count=count).view(shape)
         self._storage = tensor.untyped_storage()
-        self._used = record.nbytes
         return tensor
 
     def settle(self) -> None:
         """Call when our own references to the last input are gone: keeps it intact if user code still holds it."""
-        storage, self._storage = self._storage, None
-        if storage is None or self._in is None:
-            return
-        uses: int = torch._C._storage_Use_Count(storage._cdata)
-        if uses <= OWN_USES and sys.getrefcount(storage) <= OWN_REFERENCES:
-            return
-        address = storage.data_ptr()
-        mapped = torch.frombuffer(self._in.buffer, dtype=torch.uint8, count=self._used)
-        kept = mapped.clone()
-        replace_by_private_memory(address, pages(self._used))
-        mapped.copy_(kept)
-        self._in = None  # the old mapping lives as long as the tensors that user code keeps
+        if self._storage is not None and self._in is not None and self._held():
+            address = self._storage.data_ptr()
+            mapped = torch.frombuffer(self._in.buffer, dtype=torch.uint8, count=self._used)
+            kept = mapped.clone()
+            replace_by_private_memory(address, pages(self._used))
+            mapped.copy_(kept)
+            self._in = None  # the old mapping lives as long as the tensors that user code keeps
+        self._storage = None
 
     def place(self, tensor: Tensor) -> TensorRecord:
-        """Where the worker finds this value: in the in zone if it is the input itself, else copied to the out zone."""
+        """Where the worker finds this value: in the in zone if it is the input itself or nobody holds that any more,
+        since those pages are there and warm; else in the out zone.
+        """
         shape = tuple(tensor.shape)
+        record = TensorRecord(tensor.dtype, shape, IN_OFFSET)
         if self._is_input(tensor):
-            return TensorRecord(tensor.dtype, shape, IN_OFFSET)
-        record = TensorRecord(tensor.dtype, shape, self._out_offset)
+            return record
+        zone = self._in
+        if zone is None or self._storage is None or record.nbytes > self._used or self._held():
+            zone, record = self._out, record._replace(offset=self._out_offset)
         if record.nbytes > self.zone:
             raise WireError("result larger than the out zone")
         if record.nbytes:
-            torch.frombuffer(self._out.buffer, dtype=tensor.dtype, count=tensor.numel()).view(shape).copy_(tensor)
+            torch.frombuffer(zone.buffer, dtype=tensor.dtype, count=tensor.numel()).view(shape).copy_(tensor)
         return record
+
+    def _held(self) -> bool:
+        """Whether anyone else has the last input's memory."""
+        assert self._storage is not None
+        uses: int = torch._C._storage_Use_Count(self._storage._cdata)
+        return uses > OWN_USES or sys.getrefcount(self._storage) > OWN_REFERENCES
 
     def _is_input(self, tensor: Tensor) -> bool:
         return (

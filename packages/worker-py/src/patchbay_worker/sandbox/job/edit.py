@@ -17,6 +17,8 @@ from patchbay_worker.sandbox.wire.dtypes import name_of
 
 SHOWN_DIMS: Final = 64
 """Of a shape in an error; torch's own limit is higher for views."""
+GRADIENTS: Final = {True: torch.enable_grad(), False: torch.no_grad()}
+"""Made once: to make one costs as much as to enter it. An edit runs inside of no other."""
 
 
 class CurrentModule(SimpleNamespace):
@@ -112,13 +114,13 @@ def run_edit(
 ) -> Tensor:
     """Calls the function and returns a plain tensor of the shape and dtype of `inputs`, with its graph if asked for."""
     shape, dtype = inputs.shape, inputs.dtype  # taken before: the edit may change `inputs` in place
-    with torch.set_grad_enabled(gradient):
+    with GRADIENTS[gradient]:
         result = _plain(function(module, inputs, save_ctx, modules))
     if result.shape != shape:
         raise Refusal("shape", expected=list(shape), actual=list(result.shape)[:SHOWN_DIMS])
     if result.dtype != dtype:
         raise Refusal("dtype", expected=name_of(dtype), actual=name_of(result.dtype))
-    return result if gradient else result.detach()
+    return result.detach() if result.requires_grad and not gradient else result
 
 
 def run_loss(function: Loss, logits: Tensor, save_ctx: SaveContext, modules: JobModules) -> Tensor:
