@@ -17,7 +17,7 @@ def soon(read: Callable[[], _T], limit_s: float = SPIN_S) -> _T | None:
     """What `read` gives, once it does not raise BlockingIOError; None when it does for the whole time. It is
     tried once in any case. Whoever else wants the core gets it.
     """
-    until = time.monotonic() + min(limit_s, SPIN_S)
+    until = time.monotonic() + limit_s
     while True:
         try:
             return read()

@@ -37,8 +37,8 @@ class ActiveParameter:
             if self.scope.mesh.is_root and self.hook.spec.save != "none":
                 self.scope.captures.keep(self._capture(call), self.hook.spec.cast(full), owned=False)
             return None
-        mesh, postpone = self.scope.mesh, self.scope.editor.postpone
-        edited = move_and_edit(full, ShardDims(), mesh, lambda value: self._edit(value, call), self.report, postpone)
+        mesh, editor = self.scope.mesh, self.scope.editor
+        edited = move_and_edit(full, ShardDims(), mesh, lambda value: self._edit(value, call), self.report, editor)
         return gradient_shard(edited, gradient, self._parameter)
 
     def collect(self) -> None:

@@ -37,6 +37,9 @@ class EditSandbox(Protocol):
         self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
     ) -> Tensor: ...
 
+    def rouse(self) -> None:
+        """An edit will come in a moment."""
+
 
 class HomeSandbox(EditSandbox, Protocol):
     """What only the home rank uses."""
@@ -67,6 +70,11 @@ class Editor:
         self._lock = threading.Lock()
         self._postponed: Work | None = None
         self.error: PatchbayError | None = None
+
+    def rouse(self) -> None:
+        """The tensor of an edit is on its way here."""
+        if self._sandbox is not None and self.error is None:
+            self._sandbox.rouse()
 
     def postpone(self, work: Work) -> None:
         """For the time that the next edit takes, in which this rank has nothing to do. Whoever needs it earlier does

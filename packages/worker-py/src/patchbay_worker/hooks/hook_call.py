@@ -85,10 +85,10 @@ class HookCall:
             return self._on_chosen(full, dims, lambda seen: scope.editor.pull_back(hook, seen.value, number, report))
 
         if graph is None:
-            return move_and_edit(part.value, dims, scope.mesh, edit_once, report, scope.editor.postpone)
+            return move_and_edit(part.value, dims, scope.mesh, edit_once, report, scope.editor)
         return with_gradient(
             part.value,
-            lambda value, edit: move_and_edit(value, dims, scope.mesh, edit, report, scope.editor.postpone),
+            lambda value, edit: move_and_edit(value, dims, scope.mesh, edit, report, scope.editor),
             edit_once,
             pull_back,
         )

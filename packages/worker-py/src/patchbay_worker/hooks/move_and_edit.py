@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from patchbay_worker.hooks.editor import Work
+from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, ShardDims, gather_to_root, scatter_from_root
 
@@ -24,14 +24,14 @@ POSTPONED_BYTES: Final = 16 << 20
 
 
 def move_and_edit(
-    value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, report: HookReport, postpone: Callable[[Work], None]
+    value: Tensor, dims: ShardDims, mesh: HookMesh, edit: Edit, report: HookReport, editor: Editor
 ) -> Tensor:
     """x, cut along `dims`, on every rank -> edit(full x) on the root alone -> y, cut in the same way, on every rank.
 
     The report of the edit is postponed where neither x nor y is the model's own tensor, which it may change.
     """
     started = time.perf_counter()
-    full = gather_to_root(value, dims, mesh)
+    full = gather_to_root(value, dims, mesh, editor.rouse)
     report.took("gather", started)
     is_ours = full is not None and full is not value and full.nbytes <= POSTPONED_BYTES
     if full is not None:
@@ -44,7 +44,7 @@ def move_and_edit(
         if result.data_ptr() == full.data_ptr():  # the root's part is the first one: a view of all where nothing is cut
             report.settle()
         else:
-            postpone(report.settle)
+            editor.postpone(report.settle)
     return result
 
 

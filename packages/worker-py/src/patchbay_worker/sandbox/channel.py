@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from patchbay_worker.errors import PatchbayError, error
@@ -21,6 +22,7 @@ from patchbay_worker.sandbox.wire.message import (
     BODY_IN_ARENA,
     MAX_JSON,
     MAX_MESSAGE,
+    ROUSE,
     Kind,
     Message,
     TensorRecord,
@@ -31,6 +33,8 @@ from patchbay_worker.sandbox.wire.message import (
 )
 from patchbay_worker.spin import soon
 
+SPIN_S: Final = 1e-3
+"""Most edits are done by then, and this rank and those that wait for it have nothing else to do."""
 ENDING_S: Final = 0.5
 """A process that is being killed has closed its connection before it has ended."""
 REPLIES: Final = (Kind.OK, Kind.TENSOR, Kind.ERROR)
@@ -113,6 +117,12 @@ class Channel:
             reply = self._receive(hook, nonce, deadline, begun)
         return reply
 
+    def rouse(self) -> None:
+        """Wakes the job up, which takes 0.2 ms on a busy machine, for a request that will come in a moment."""
+        if self._arena is not None and self._failure is None:
+            with suppress(OSError):  # the request will tell
+                self._process.sock.send(ROUSE)
+
     def tensor_of(self, reply: Message, hook: str) -> TensorRecord:
         """The one tensor of a reply that must have it."""
         if reply.kind is not Kind.TENSOR:
@@ -175,7 +185,7 @@ class Channel:
         sock = self._process.sock
         while True:
             try:
-                data = soon(lambda: sock.recv(MAX_MESSAGE + 1), last - time.monotonic())
+                data = soon(lambda: sock.recv(MAX_MESSAGE + 1), min(SPIN_S, last - time.monotonic()))
             except OSError:
                 data = b""
             if data == b"":

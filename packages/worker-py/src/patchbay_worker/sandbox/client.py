@@ -141,6 +141,10 @@ class SandboxJob:
         self._batch_known = batch
         return result
 
+    def rouse(self) -> None:
+        """An edit will come in a moment."""
+        self._channel.rouse()
+
     def loss(self, *, source: int, logits: Tensor, graph: int, timeout_s: float | None = None) -> Tensor:
         """Runs loss function number `source` on the logits; a scalar of their dtype, to be differentiated."""
         self._count_graph()

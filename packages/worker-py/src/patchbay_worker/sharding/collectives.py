@@ -81,10 +81,9 @@ class PendingGather:
             self.work.wait()
         if not self.mesh.tp.is_root:
             return None
-        value = self.local
-        if self.parts is not None and self.dims.tp is not None:
-            value = torch.cat(self.parts, dim=self.dims.tp)
-        return _gather(value, self.dims.dp, self.mesh.dp)
+        value = _joined(self.parts or [self.local], self.dims.tp)
+        parts = _parts(value, self.dims.dp, self.mesh.dp)
+        return _joined(parts, self.dims.dp) if parts is not None else None
 
 
 def start_gather(local: Tensor, dims: ShardDims, mesh: HookMesh) -> PendingGather:
@@ -98,27 +97,39 @@ def start_gather(local: Tensor, dims: ShardDims, mesh: HookMesh) -> PendingGathe
     return PendingGather(local, dims, mesh, parts, work)
 
 
-def gather_to_root(local: Tensor, dims: ShardDims, mesh: HookMesh) -> Tensor | None:
-    """Every rank's part -> the full tensor on the root (the part itself where that is all of it), None elsewhere."""
-    value = _gather(local, dims.tp, mesh.tp)
-    return _gather(value, dims.dp, mesh.dp) if value is not None else None
+def gather_to_root(
+    local: Tensor, dims: ShardDims, mesh: HookMesh, arrived: Callable[[], None] = lambda: None
+) -> Tensor | None:
+    """Every rank's part -> the full tensor on the root (the part itself where that is all of it), None elsewhere.
+    `arrived` is done once on the root: all parts are there, and are put together next.
+    """
+    parts, dim = _parts(local, dims.tp, mesh.tp), dims.tp
+    if parts is not None and dims.dp is not None and mesh.dp.size > 1:
+        parts, dim = _parts(_joined(parts, dim), dims.dp, mesh.dp), dims.dp
+    if parts is None:
+        return None
+    arrived()
+    return _joined(parts, dim)
 
 
-def _gather(value: Tensor, dim: int | None, group: HookGroup) -> Tensor | None:
-    """One axis."""
+def _parts(value: Tensor, dim: int | None, group: HookGroup) -> list[Tensor] | None:
+    """Along one axis, on its root: those of all ranks, or the value where all have the same."""
     if dim is None or group.size == 1:
-        return value if group.is_root else None
+        return [value] if group.is_root else None
     value = value.contiguous()
     if group.links is None:
         parts = [torch.empty_like(value) for _ in range(group.size)] if group.is_root else None
         dist.gather(value, parts, group_dst=ROOT, group=group.group)
-    elif group.is_root:
-        others = [group.links.receive(torch.empty_like(value), source) for source in range(1, group.size)]
-        parts = [value, *others]
-    else:
-        parts = None
-        group.links.send(value, ROOT)
-    return torch.cat(parts, dim=dim) if parts is not None else None
+        return parts
+    if group.is_root:
+        return [value, *(group.links.receive(torch.empty_like(value), source) for source in range(1, group.size))]
+    group.links.announce(value.nbytes, ROOT)
+    group.links.send(value, ROOT)
+    return None
+
+
+def _joined(parts: list[Tensor], dim: int | None) -> Tensor:
+    return torch.cat(parts, dim) if dim is not None and len(parts) > 1 else parts[0]
 
 
 def scatter_from_root(
@@ -167,7 +178,9 @@ def _over_links(
     value: Tensor | None, shape: list[int], like: Tensor, dim: int | None, group: HookGroup, links: Links
 ) -> Tensor:
     if value is None:
-        return links.receive(torch.empty(shape, dtype=like.dtype), ROOT)
+        return links.receive(torch.empty(shape, dtype=like.dtype), ROOT, asleep=True)
+    for place in range(1, group.size):
+        links.announce(value.nbytes // (group.size if dim is not None else 1), place)
     parts = [value.contiguous()] * group.size if dim is None else _cut(value, dim, group.size)
     for place in range(1, group.size):
         links.send(parts[place], place)

@@ -38,24 +38,22 @@ class Links:
             each.setblocking(False)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, value: Tensor, to: int) -> None:
-        """All of a contiguous tensor; returns when it is on its way. Raises LinkBroken."""
-        connection, body = self._connections[to], _bytes_of(value)
-        parts = [memoryview(HEADER.pack(len(body))), body]
-        try:
-            while parts:
-                sent = self._waiting(to, select.POLLOUT, partial(connection.sendmsg, parts))
-                while parts and sent >= len(parts[0]):
-                    sent -= len(parts.pop(0))
-                if parts:
-                    parts[0] = parts[0][sent:]
-        except OSError as problem:
-            raise self._broken(to, problem) from problem
+    def announce(self, size: int, to: int) -> None:
+        """The bytes of what `send` will send: whoever waits for it is awake by then. Raises LinkBroken."""
+        self._send(memoryview(HEADER.pack(size)), to)
 
-    def receive(self, value: Tensor, source: int) -> Tensor:
-        """Fills a contiguous tensor, which has the size of what is sent, and gives it back. Raises LinkBroken."""
+    def send(self, value: Tensor, to: int) -> None:
+        """All of a contiguous tensor that was announced; returns when it is on its way. Raises LinkBroken."""
+        self._send(_bytes_of(value), to)
+
+    def receive(self, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
+        """Fills a contiguous tensor, which has the size of what is sent, and gives it back. Raises LinkBroken. `asleep`
+        leaves the core to others until it comes.
+        """
         header, body = bytearray(HEADER.size), _bytes_of(value)
         try:
+            if asleep:
+                self._sleep(source, select.POLLIN)
             self._fill(memoryview(header), source)
             (size,) = HEADER.unpack(header)
             if size != len(body):
@@ -71,6 +69,14 @@ class Links:
         for each in self._connections.values():
             each.close()
 
+    def _send(self, data: memoryview, to: int) -> None:
+        connection = self._connections[to]
+        try:
+            while data:
+                data = data[self._waiting(to, select.POLLOUT, partial(connection.send, data)) :]
+        except OSError as problem:
+            raise self._broken(to, problem) from problem
+
     def _fill(self, target: memoryview, source: int) -> None:
         connection = self._connections[source]
         while target:
@@ -81,14 +87,15 @@ class Links:
 
     def _waiting(self, peer: int, event: int, move: Callable[[], int]) -> int:
         """What `move` gives, as soon as it can."""
-        moved = soon(move)
-        while moved is None:
-            poll = select.poll()
-            poll.register(self._connections[peer], event)
-            if not poll.poll(self._timeout_s * 1e3):
-                raise TimeoutError(f"nothing for {self._timeout_s:g} s")
-            moved = soon(move)
+        while (moved := soon(move)) is None:
+            self._sleep(peer, event)
         return moved
+
+    def _sleep(self, peer: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._connections[peer], event)
+        if not poll.poll(self._timeout_s * 1e3):
+            raise TimeoutError(f"nothing for {self._timeout_s:g} s")
 
     def _broken(self, peer: int, problem: OSError) -> LinkBroken:
         return LinkBroken(f"the connection to rank {self.ranks[peer]} broke: {problem}")

@@ -122,6 +122,9 @@ class RemoteSandbox:
         fields = {"source": source, "current_module": dict(current_module), "graph": graph}
         return _tensor(self._ask(Frame("edit", fields, _bytes(tensor)), meanwhile))
 
+    def rouse(self) -> None:
+        """Not worth a message between stages."""
+
     def backward(
         self, *, source: int, gradient: Tensor, graph: int, shape: tuple[int, ...], timeout_s: float | None = None
     ) -> Tensor:

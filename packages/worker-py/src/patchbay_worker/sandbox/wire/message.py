@@ -30,6 +30,8 @@ MAX_MESSAGE: Final = HEADER.size + MAX_RECORDS * RECORD.size + MAX_JSON
 HELLO: Final = b"PBS1 ready"
 """First packet of a job process: its set-up is done, it has read nothing yet."""
 
+ROUSE: Final = b"PBS1 rouse"
+"""A packet without a reply: a request will come in a moment."""
 BODY_IN_ARENA: Final = 1
 """Flag of a request: its last record is the JSON, which was too long for the message."""
 
