@@ -31,9 +31,9 @@ from patchbay_worker.sandbox.wire.message import (
     encode,
     encode_body,
 )
-from patchbay_worker.spin import soon
+from patchbay_worker.spin import SPIN_S, soon
 
-SPIN_S: Final = 1e-3
+AWAKE_S: Final = 1e-3
 """Most edits are done by then, and this rank and those that wait for it have nothing else to do."""
 ENDING_S: Final = 0.5
 """A process that is being killed has closed its connection before it has ended."""
@@ -61,6 +61,7 @@ class Channel:
         self._failure: PatchbayError | None = None
         self._kill_reason: str | None = None
         self._seconds_left = limits.job_timeout_s
+        self._apart = False
         self._poll = select.poll()
         self._poll.register(process.sock, select.POLLIN)
         self._poll.register(process.log_fd, select.POLLIN)
@@ -120,6 +121,7 @@ class Channel:
     def rouse(self) -> None:
         """Wakes the job up, which takes 0.2 ms on a busy machine, for a request that will come in a moment."""
         if self._arena is not None and self._failure is None:
+            self._apart = self._process.keep_off_this_core()
             with suppress(OSError):  # the request will tell
                 self._process.sock.send(ROUSE)
 
@@ -154,6 +156,7 @@ class Channel:
     def _send(self, hook: str, data: bytes) -> None:
         if self._kill_reason is not None:
             self._ended(hook)  # the signal goes to the first process of its namespace: it may still answer for a moment
+        self._apart = self._process.keep_off_this_core()
         try:
             self._process.sock.send(data)
         except BlockingIOError:
@@ -183,9 +186,10 @@ class Channel:
         if begun + self._seconds_left < last:
             limit, last = self._limits.job_timeout_s, begun + self._seconds_left
         sock = self._process.sock
+        awake = AWAKE_S if self._apart else SPIN_S
         while True:
             try:
-                data = soon(lambda: sock.recv(MAX_MESSAGE + 1), min(SPIN_S, last - time.monotonic()))
+                data = soon(lambda: sock.recv(MAX_MESSAGE + 1), min(awake, last - time.monotonic()))
             except OSError:
                 data = b""
             if data == b"":
@@ -197,6 +201,7 @@ class Channel:
             if now >= last:
                 where = self._process.where(self._limits.log_bytes)
                 self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}", remote=where))
+            awake = SPIN_S
             if self._process.log_fd in [fd for fd, _ in self._poll.poll((last - now) * 1000)]:
                 self.drain_log()
 

@@ -95,7 +95,7 @@ class SandboxJob:
         }
         if self._process.cgroup is not None:
             self._process.cgroup.hold_memory(self._limits.memory_bytes + self._arena_bytes)
-        self._channel.start(Arena(self._arena_bytes), SET_UP, limits, deadline)
+        self._channel.start(self._process.arena_of(self._arena_bytes), SET_UP, limits, deadline)
         for spec in modules:
             module = {"name": spec.name, "kind": spec.kind, "options": spec.options, "trainable": spec.trainable}
             self._channel.call(Kind.MODULE, spec.name, module, deadline)

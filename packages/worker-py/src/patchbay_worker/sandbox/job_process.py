@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from patchbay_worker.sandbox.arena import Arena
 from patchbay_worker.sandbox.cgroup.folders import JobCgroup
+from patchbay_worker.sandbox.linux import current_core
 from patchbay_worker.sandbox.where import stack_in
 from patchbay_worker.sandbox.wire.control import ASK, STATUS
 
@@ -50,10 +52,40 @@ class JobProcess:
         self._status_fd = status_fd
         self._lock = threading.Lock()
         self._closed = False
+        self._arena: Arena | None = None
+        self._cores = os.sched_getaffinity(0)
+        self._kept_off = -1
         self._oom_kills = _oom_kills()
         self._log = bytearray()
         sock.setblocking(False)  # a socket with a time-out would turn MSG_DONTWAIT into a wait
         os.set_blocking(log_fd, False)
+
+    def make_arena(self, size: int) -> None:
+        """In advance, of the size that most jobs want."""
+        self._arena = Arena.ready(size)
+
+    def arena_of(self, size: int) -> Arena:
+        """For the job, which closes it: the one that was made in advance where that has the size."""
+        arena, self._arena = self._arena, None
+        if arena is not None and arena.size != size:
+            arena.close()
+            arena = None
+        return arena or Arena(size)
+
+    def keep_off_this_core(self) -> bool:
+        """For a thread that will wait for the job awake; whether the two do not share a core.
+
+        The kernel likes to wake a process up on the core of whoever wakes it, as if that would sleep soon. A thread
+        that does not keeps the job, whose priority is lower, from running until it does.
+        """
+        core = current_core()
+        if self._cores and core != self._kept_off:
+            self._kept_off = core
+            try:
+                os.sched_setaffinity(_last_in(self.pid), self._cores - {core})
+            except OSError:  # there is no other core, it has ended, or it is not ours to move
+                self._cores = set()
+        return bool(self._cores)
 
     def alive(self) -> bool:
         """Whether the process still runs (it may be busy)."""
@@ -133,6 +165,16 @@ class JobProcess:
                 if fd >= 0:
                     os.close(fd)
             self.log_fd = -1
+            if self._arena is not None:
+                self._arena.close()
+
+
+def _last_in(pid: int) -> int:
+    """The job of this init; the process itself where it is no init."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
+    except (OSError, IndexError):
+        return pid
 
 
 def _signal_name(number: int) -> str:

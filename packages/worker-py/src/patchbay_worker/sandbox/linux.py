@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import weakref
 from functools import cache
@@ -15,6 +16,7 @@ M_MMAP_THRESHOLD: Final = -3
 PROT_READ_WRITE: Final = 3
 MAP_SHARED: Final = 0x01
 MAP_FAILED: Final = ctypes.c_void_p(-1).value
+MADV_POPULATE_WRITE: Final = 23
 MAP_PRIVATE_FIXED_ANONYMOUS: Final = 0x02 | 0x10 | 0x20
 
 HEAP_KEPT_BYTES: Final = 1 << 30
@@ -34,7 +36,20 @@ def _libc() -> ctypes.CDLL:
         ctypes.c_long,
     ]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return libc
+
+
+def current_core() -> int:
+    """Number of the core that this thread runs on."""
+    core: int = _libc().sched_getcpu()
+    return core
+
+
+def populate(buffer: mmap.mmap, offset: int, length: int) -> None:
+    """Makes pages of a mapping present, best effort: cheaper together than each at its first use. Not under the GIL."""
+    start = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+    _libc().madvise(start + offset, length, MADV_POPULATE_WRITE)
 
 
 def die_with_parent(expected_parent: int, signal_number: int) -> None:

@@ -186,6 +186,7 @@ class SandboxPool:
         while not self._closing:
             while len(self._idle) < self._size and not self._closing:
                 process = zygote.fork()
+                process.make_arena(SandboxLimits().arena_bytes)
                 with self._changed:
                     self._idle.append(process)
                     self._failure = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from patchbay_worker.sandbox.linux import SharedMapping, replace_by_private_memory
-from patchbay_worker.sandbox.wire.layout import IN_OFFSET, out_offset, pages, zone_bytes
+from patchbay_worker.sandbox.wire.layout import IN_OFFSET, READY_BYTES, out_offset, pages, zone_bytes
 from patchbay_worker.sandbox.wire.message import TensorRecord, WireError
 
 # References to an input's storage that are ours: the wrapper that we hold in `_storage`.
@@ -28,7 +28,7 @@ class JobArena:
         self.zone = zone_bytes(size)
         self._out_offset = out_offset(size)
         self._out = SharedMapping(fd, self.zone, self._out_offset)
-        self._in: SharedMapping | None = None
+        self._in: SharedMapping | None = SharedMapping(fd, pages(min(self.zone, READY_BYTES)), IN_OFFSET)
         self._storage: torch.UntypedStorage | None = None
         self._used = 0
 

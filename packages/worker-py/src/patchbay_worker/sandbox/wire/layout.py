@@ -9,6 +9,8 @@ PAGE: Final = mmap.PAGESIZE
 IN_OFFSET: Final = 64 << 10
 BODY_ROOM: Final = 1 << 20
 """Kept free in a zone beside the largest tensor, for JSON that does not fit in a message."""
+READY_BYTES: Final = 1 << 20
+"""Of the in zone, made ready before a job begins: most tensors of an edit are no larger."""
 
 
 def zone_bytes(size: int) -> int:
