@@ -44,9 +44,9 @@ class Wire:
             stack.enter_context(patch.object(RemoteSandbox, "_ask", counted))
             receive = Links.receive
 
-            def linked(links: Links, value: Tensor, source: int) -> Tensor:
+            def linked(links: Links, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
                 self.bytes += HEADER.size + value.nbytes
-                return receive(links, value, source)
+                return receive(links, value, source, asleep=asleep)
 
             stack.enter_context(patch.object(Links, "receive", linked))
             yield

@@ -112,9 +112,9 @@ class Recorder:
             self._message("send", links.ranks[to], value)
             send(links, value, to)
 
-        def recorded_receive(links: Links, value: Tensor, source: int) -> Tensor:
+        def recorded_receive(links: Links, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
             self._message("recv", links.ranks[source], value)
-            return receive(links, value, source)
+            return receive(links, value, source, asleep=asleep)
 
         for name, replacement in (("send", recorded_send), ("receive", recorded_receive)):
             setattr(Links, name, replacement)

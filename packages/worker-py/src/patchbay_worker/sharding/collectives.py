@@ -123,7 +123,6 @@ def _parts(value: Tensor, dim: int | None, group: HookGroup) -> list[Tensor] | N
         return parts
     if group.is_root:
         return [value, *(group.links.receive(torch.empty_like(value), source) for source in range(1, group.size))]
-    group.links.announce(value.nbytes, ROOT)
     group.links.send(value, ROOT)
     return None
 

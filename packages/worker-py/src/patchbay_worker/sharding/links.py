@@ -34,17 +34,23 @@ class Links:
         self.ranks = ranks
         self._timeout_s = timeout_s
         self._connections = dict(connections)
+        self._announced: set[int] = set()
         for each in self._connections.values():
             each.setblocking(False)
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def announce(self, size: int, to: int) -> None:
-        """The bytes of what `send` will send: whoever waits for it is awake by then. Raises LinkBroken."""
+        """The bytes of what `send` sends next: who waits for it asleep is awake by then. Raises LinkBroken."""
         self._send(memoryview(HEADER.pack(size)), to)
+        self._announced.add(to)
 
     def send(self, value: Tensor, to: int) -> None:
-        """All of a contiguous tensor that was announced; returns when it is on its way. Raises LinkBroken."""
-        self._send(_bytes_of(value), to)
+        """All of a contiguous tensor; returns when it is on its way. Raises LinkBroken."""
+        body = _bytes_of(value)
+        if to not in self._announced:
+            self.announce(len(body), to)
+        self._announced.remove(to)
+        self._send(body, to)
 
     def receive(self, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
         """Fills a contiguous tensor, which has the size of what is sent, and gives it back. Raises LinkBroken. `asleep`

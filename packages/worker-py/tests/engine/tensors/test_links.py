@@ -100,9 +100,9 @@ class Trickle:
         self._inner = inner
         self.calls = 0
 
-    def sendmsg(self, parts: list[memoryview]) -> int:
+    def send(self, data: memoryview) -> int:
         self.calls += 1
-        return self._inner.send(b"".join(parts)[:3])
+        return self._inner.send(data[:3])
 
     def recv_into(self, target: memoryview) -> int:
         self.calls += 1
@@ -118,6 +118,23 @@ def test_a_tensor_in_pieces_smaller_than_its_length() -> None:
         other.send(value, 0)
         assert torch.equal(root.receive(torch.empty_like(value), 1), value)
     assert all(each.calls > 10 for each in slow)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_sleeps_wakes_up_for_a_tensor(announced: bool) -> None:
+    root, other = pair()
+    value = torch.randn(1000)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            waiting = pool.submit(other.receive, torch.empty_like(value), 0, asleep=True)
+            if announced:
+                root.announce(value.nbytes, 1)
+            root.send(value, 1)
+            assert torch.equal(waiting.result(10), value)
+    root.announce(8, 1)
+    root.send(value, 1)
+    with pytest.raises(LinkBroken, match="8 bytes where 4000 were expected"):
+        other.receive(torch.empty_like(value), 0)
 
 
 class Board:

@@ -9,10 +9,18 @@ import torch
 from tests.engine.tensors.test_links import linked, on_all
 from torch import Tensor
 
-from patchbay_worker.hooks.editor import Editor
+from patchbay_worker.hooks.editor import Editor, Work
 from patchbay_worker.hooks.move_and_edit import POSTPONED_BYTES, move_and_edit
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, ShardDims
+
+
+class WatchedEditor(Editor):
+    postponed = 0
+
+    def postpone(self, work: Work) -> None:
+        self.postponed += 1
+        super().postpone(work)
 
 
 def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]:
@@ -22,7 +30,7 @@ def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]
     groups = linked([[0, 1]])
     dims = ShardDims(tp=dim)
     parts = [full.clone() for _ in groups] if dim is None else [each.clone() for each in full.chunk(2, dim)]
-    editor, report = Editor(None, None), HookReport("r", "h", "m", "root")
+    editor, report = WatchedEditor(None, None), HookReport("r", "h", "m", "root")
 
     def edit(before: Tensor) -> Tensor:
         after = before.clone()
@@ -32,18 +40,13 @@ def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]
 
     def run(mesh: HookMesh) -> None:
         own = parts[mesh.tp.rank]
-        got = move_and_edit(own, dims, mesh, edit, report if mesh.is_root else HookReport("", "", "", "root"), postpone)
+        mine = report if mesh.is_root else HookReport("r", "h", "m", "root")
+        got = move_and_edit(own, dims, mesh, edit, mine, editor)
         for each in (own, got):
             each.fill_(-1)
 
-    postponed = []
-
-    def postpone(work: Any) -> None:
-        postponed.append(work)
-        editor.postpone(work)
-
     on_all(groups, run)
-    return report.to_json(), bool(postponed)
+    return report.to_json(), editor.postponed == 1
 
 
 @pytest.mark.parametrize(
