@@ -36,8 +36,8 @@ class Wire:
                 stack.enter_context(patch.object(dist, name, self._counted(getattr(dist, name), received)))
             ask = RemoteSandbox._ask
 
-            def counted(remote: RemoteSandbox, frame: Frame) -> bytes:
-                answer = ask(remote, frame)
+            def counted(remote: RemoteSandbox, frame: Frame, *rest: Any) -> bytes:
+                answer = ask(remote, frame, *rest)
                 self.bytes += len(frame.body) + len(answer)
                 return answer
 

@@ -49,7 +49,7 @@ class Recorder:
         self._detailed = detailed
         self.entries: list[Entry] = []
         self._originals: dict[str, Callable[..., Any]] = {}
-        self._links = Links.send, Links.receive
+        self._links: tuple[Callable[..., Any], ...] = (Links.send, Links.receive)
 
     def start(self) -> None:
         for name in COLLECTIVES:

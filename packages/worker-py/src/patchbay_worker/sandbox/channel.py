@@ -62,6 +62,7 @@ class Channel:
         self._kill_reason: str | None = None
         self._seconds_left = limits.job_timeout_s
         self._apart = False
+        self._roused = False
         self._poll = select.poll()
         self._poll.register(process.sock, select.POLLIN)
         self._poll.register(process.log_fd, select.POLLIN)
@@ -120,7 +121,8 @@ class Channel:
 
     def rouse(self) -> None:
         """Wakes the job up, which takes 0.2 ms on a busy machine, for a request that will come in a moment."""
-        if self._arena is not None and self._failure is None:
+        if self._arena is not None and self._failure is None and not self._roused:
+            self._roused = True
             self._apart = self._process.keep_off_this_core()
             with suppress(OSError):  # the request will tell
                 self._process.sock.send(ROUSE)
@@ -156,7 +158,7 @@ class Channel:
     def _send(self, hook: str, data: bytes) -> None:
         if self._kill_reason is not None:
             self._ended(hook)  # the signal goes to the first process of its namespace: it may still answer for a moment
-        self._apart = self._process.keep_off_this_core()
+        self._apart, self._roused = self._process.keep_off_this_core(), False
         try:
             self._process.sock.send(data)
         except BlockingIOError:

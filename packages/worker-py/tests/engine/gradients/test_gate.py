@@ -73,8 +73,13 @@ class InProcess:
         current_module: Mapping[str, Any],
         graph: int | None = None,
         timeout_s: float | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Tensor:
+        meanwhile()
         return self._edits[source](tensor)
+
+    def rouse(self) -> None:
+        pass
 
     def backward(self, *, gradient: Tensor, **_: Any) -> Tensor:
         """Only edits of values are differentiated, and the one here gives a constant."""

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine.tensors.test_links import linked, on_all
 from torch import Tensor
 
 from patchbay_worker.hooks.editor import Editor, Work
 from patchbay_worker.hooks.move_and_edit import POSTPONED_BYTES, move_and_edit
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, ShardDims
+
+from .test_links import linked, on_all
 
 
 class WatchedEditor(Editor):

@@ -1,0 +1,76 @@
+"""What makes a job quick at its first word: it is roused, it has a core to itself, its memory is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from patchbay_worker.sandbox.limits import SandboxLimits
+
+from .conftest import StartJob
+from .support import edit, run
+
+
+def test_a_job_that_is_roused_does_nothing_that_anyone_sees(start: StartJob) -> None:
+    body = "save_ctx.calls = save_ctx.get('calls', 0) + 1\nreturn inputs + torch.rand(inputs.shape)"
+    quiet, roused = start(edit(body)), start(edit(body))
+    for _ in range(3):
+        for _ in range(50):
+            roused.rouse()
+        assert torch.equal(run(roused), run(quiet))
+    assert roused.collect().save_ctx == quiet.collect().save_ctx == {"calls": 3}
+
+
+def test_a_job_whose_user_has_broken_torch_is_roused_all_the_same(start: StartJob) -> None:
+    body = "save_ctx.seen = 1\ntorch.Tensor.untyped_storage = lambda self: 1 / 0\nreturn inputs"
+    job = start("import torch\n" + edit(body))
+    run(job)
+    job.rouse()
+    assert job.collect().save_ctx == {"seen": 1}
+
+
+def test_more_rouses_than_its_socket_takes_keep_nobody_out(start: StartJob) -> None:
+    job = start(edit("return inputs"))
+    for _ in range(20_000):
+        job.rouse()
+    assert torch.equal(run(job, torch.ones(3)), torch.ones(3)), "they leave room for what counts"
+
+
+def test_a_job_keeps_off_the_core_of_who_waits_for_it(start: StartJob) -> None:
+    job = start(edit("return inputs"))
+    run(job)
+    mine = os.sched_getaffinity(0)
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    theirs = os.sched_getaffinity(int(children[0]) if children else job.pid)
+    assert theirs < mine if len(mine) > 1 else theirs == mine
+    assert len(theirs) == max(1, len(mine) - 1)
+
+
+ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import torch
+from patchbay_worker.sandbox.client import EditSource
+from patchbay_worker.sandbox.pool import SandboxPool
+with SandboxPool(size=1) as pool, pool.acquire() as job:
+    job.init(seed=0, sources=[EditSource("e", "def edit(a, b, c, d):\\n    return b * 2\\n")])
+    for _ in range(20):
+        got = job.edit(source=0, tensor=torch.ones(3), current_module={})
+    print(got.tolist())
+"""
+
+
+def test_both_run_where_there_is_one_core() -> None:
+    done = subprocess.run([sys.executable, "-c", ONE_CORE], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[2.0, 2.0, 2.0]", done.stderr
+
+
+def test_an_arena_of_another_size_than_the_one_made_in_advance(start: StartJob) -> None:
+    usual = SandboxLimits().arena_bytes
+    for capacity in (1, usual):
+        job = start(edit("return inputs * 2"), capacity=capacity)
+        assert torch.equal(run(job, torch.ones(3)), torch.full((3,), 2.0))
