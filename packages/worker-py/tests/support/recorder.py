@@ -114,7 +114,8 @@ class Recorder:
 
         def recorded_receive(links: Links, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
             self._message("recv", links.ranks[source], value)
-            return receive(links, value, source, asleep=asleep)
+            got: Tensor = receive(links, value, source, asleep=asleep)
+            return got
 
         for name, replacement in (("send", recorded_send), ("receive", recorded_receive)):
             setattr(Links, name, replacement)

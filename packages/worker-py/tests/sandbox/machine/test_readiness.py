@@ -11,8 +11,8 @@ import torch
 
 from patchbay_worker.sandbox.limits import SandboxLimits
 
-from .conftest import StartJob
-from .support import edit, run
+from ..conftest import StartJob
+from ..support import edit, run
 
 
 def test_a_job_that_is_roused_does_nothing_that_anyone_sees(start: StartJob) -> None:
