@@ -158,7 +158,9 @@ class Channel:
     def _send(self, hook: str, data: bytes) -> None:
         if self._kill_reason is not None:
             self._ended(hook)  # the signal goes to the first process of its namespace: it may still answer for a moment
-        self._apart, self._roused = self._process.keep_off_this_core(), False
+        if not self._roused:  # else it runs by now, and to move it would take longer than to share a core
+            self._apart = self._process.keep_off_this_core()
+        self._roused = False
         try:
             self._process.sock.send(data)
         except BlockingIOError:
