@@ -61,8 +61,9 @@ class JobProcess:
         os.set_blocking(log_fd, False)
 
     def make_arena(self, size: int) -> None:
-        """In advance, of the size that most jobs want."""
-        self._arena = Arena.ready(size)
+        """In advance, of the size that most jobs want. Where it cannot be made, the job that needs it will say so."""
+        with suppress(OSError):
+            self._arena = Arena.ready(size)
 
     def arena_of(self, size: int) -> Arena:
         """For the job, which closes it: the one that was made in advance where that has the size."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,10 @@ from .test_links import linked, on_all
 
 class WatchedEditor(Editor):
     postponed = 0
+    roused = 0
+
+    def rouse(self) -> None:
+        self.roused += 1
 
     def postpone(self, work: Work) -> None:
         self.postponed += 1
@@ -47,6 +52,7 @@ def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]
             each.fill_(-1)
 
     on_all(groups, run)
+    assert editor.roused == 1, "by the root, for each edit"
     return report.to_json(), editor.postponed == 1
 
 
@@ -75,7 +81,8 @@ def test_what_the_model_does_next_changes_no_report(shape: tuple[int, ...], dim:
 
 
 def test_what_was_postponed_is_done_before_the_next_is_taken() -> None:
-    editor, done = Editor(None, None), []
+    editor = Editor(None, None)
+    done: list[int] = []
     for number in range(3):
-        editor.postpone(lambda number=number: done.append(number))  # type: ignore[misc]
+        editor.postpone(partial(done.append, number))
     assert done == [0, 1], "at most one waits"

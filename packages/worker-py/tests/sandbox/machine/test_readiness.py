@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
+from patchbay_worker.sandbox.client import SandboxJob
+from patchbay_worker.sandbox.job import server
 from patchbay_worker.sandbox.limits import SandboxLimits
+from patchbay_worker.sandbox.wire.message import ROUSE
 
 from ..conftest import StartJob
-from ..support import edit, run
+from ..support import FACTS, edit, run
 
 
 def test_a_job_that_is_roused_does_nothing_that_anyone_sees(start: StartJob) -> None:
@@ -23,6 +31,57 @@ def test_a_job_that_is_roused_does_nothing_that_anyone_sees(start: StartJob) -> 
             roused.rouse()
         assert torch.equal(run(roused), run(quiet))
     assert roused.collect().save_ctx == quiet.collect().save_ctx == {"calls": 3}
+
+
+def test_a_job_that_is_roused_runs_through_an_edit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setblocking(False)
+    monkeypatch.setattr(server, "SOCKET_FD", theirs.fileno())
+    runs: list[None] = []
+    with ours, theirs:
+        for each in (ROUSE, ROUSE, b"request"):
+            ours.send(each)
+        assert server._next(lambda: runs.append(None)) == b"request"
+    assert len(runs) == 2
+
+
+def test_one_rouse_goes_out_for_one_request(start: StartJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = start(edit("return inputs"))
+    sent = watch_sends(job, monkeypatch)
+    for _ in range(2):
+        job.rouse()
+        job.rouse()
+        run(job)
+    assert [data == ROUSE for data in sent] == [True, False, True, False]
+
+
+def watch_sends(job: SandboxJob, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    sent: list[bytes] = []
+    sock = job._channel._process.sock
+
+    class Watched:
+        def send(self, data: bytes) -> int:
+            sent.append(data)
+            return sock.send(data)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(sock, name)
+
+    monkeypatch.setattr(job._channel._process, "sock", Watched())
+    return sent
+
+
+def test_what_is_done_meanwhile_may_fail_and_the_job_goes_on(start: StartJob) -> None:
+    job = start(edit("return inputs * 2"))
+    order: list[str] = []
+
+    def call(tensor: Tensor, meanwhile: Callable[[], object]) -> Tensor:
+        return job.edit(source=0, tensor=tensor, current_module=FACTS, meanwhile=lambda: order.append(str(meanwhile())))
+
+    with pytest.raises(ZeroDivisionError):
+        call(torch.ones(3), lambda: 1 / 0)
+    assert torch.equal(call(torch.full((3,), 5.0), lambda: "once"), torch.full((3,), 10.0)), "its own reply"
+    assert order == ["once"]
 
 
 def test_a_job_whose_user_has_broken_torch_is_roused_all_the_same(start: StartJob) -> None:
