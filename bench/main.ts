@@ -1,4 +1,4 @@
-/** `npm run bench -- hooks | sharding | memory | sandbox | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
+/** `npm run bench -- hooks | sharding | flexmodel | memory | sandbox | job | load | cancel [options]`: speed as ratios and differences within one run. Never part of the tests. */
 import { parseArgs } from 'node:util';
 import { benchCancel } from './cancel.js';
 import { benchJob } from './job.js';
@@ -12,6 +12,7 @@ const USAGE = `npm run bench -- <what>
   sharding [--rounds N]                passes with hooks against passes without, on every mesh, in time and in bytes
                                        between ranks; with PATCHBAY_FLEXMODEL
                                        (a checkout of it) FlexModel's own hook beside them
+  flexmodel [--rounds N]               only what tells our edit's time from FlexModel's, at tp 2: many rounds in little time
   memory [--jobs N]                    what ranks and the sandbox hold while one gang runs many jobs of every mode
   sandbox [--jobs N]                   round trips, life and memory of a sandbox against this process, and a whole job
                                        against "trusted" (--jobs 0: without)
@@ -33,6 +34,7 @@ const { values, positionals } = parseArgs({
 const benches: Record<string, () => Promise<void>> = {
   hooks: () => benchSharding(Number(values.rounds), 'hooks', [{ tp: 1 }, { tp: 2 }]),
   sharding: () => benchSharding(Number(values.rounds)),
+  flexmodel: () => benchSharding(Number(values.rounds), 'flexmodel', [{ tp: 2 }], true),
   memory: () => benchMemory(Number(values.jobs)),
   sandbox: () => benchSandbox(1_000, Math.min(100, Number(values.jobs))),
   load: () => benchLoad(Number(values.jobs), values.profile),

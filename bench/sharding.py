@@ -12,7 +12,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from on_ranks import AXES, LAYERS, MLP, VOCAB, WIDTH, parser, start_engine
+from ranks.spread import Round, spread
 from wire import Route, formula, moved
 
 from patchbay_worker.contract import parse_document
@@ -32,10 +34,13 @@ SHARDED, REPLICATED = "model.layers.*.mlp.gate_proj", "model.layers.*"
 EDIT = "def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 1.001\n"
 IDS = [[(7 * index + row) % VOCAB for index in range(TOKENS)] for row in range(ROWS)]
 PAUSE_S = 0.06
-PYTHON = {"kind": "python", "source": EDIT}
+PYTHON: dict[str, Any] = {"kind": "python", "source": EDIT}
+GRAPH: dict[str, Any] = {"kind": "graph", "steps": [{"op": "mul", "args": ["x", 1.001]}]}
 
 Timed = Callable[[str], float]
-NO_HOOK, NO_HOOK_BACK = "no hook", "backward, no hook"
+NO_HOOK, NO_HOOK_BACK, RAW = "no hook", "backward, no hook", "raw torch hook"
+SHARDED_EDIT, FLEXMODEL, BARE = "python edit, sharded", "FlexModel hook, sharded", "bare model"
+DUEL = (NO_HOOK, RAW, SHARDED_EDIT, BARE, FLEXMODEL)
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,10 @@ def backward(hooks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_job(engine: Engine, body: dict[str, Any], job: str) -> float:
-    """Seconds from the start of the runs to their end; building the plan and the sandbox is not counted."""
+    """Seconds of the pass, with its hooks' reports, on rank 0. What a job costs besides is in `bench -- job`."""
     context = JobContext(job_id=job, attempt=1, document=body, deadline_unix_ms=None, fetch_artifact=lambda _: b"")
-    prepared = engine.prepare(context)
-    started = time.perf_counter()
-    engine.execute(prepared, lambda _event: None)
-    return time.perf_counter() - started
+    output = engine.execute(engine.prepare(context), lambda _event: None)
+    return float(output.result["timings"]["forwardMs"]) / 1e3 if output is not None else 0.0
 
 
 def raw_hook(engine: Engine, body: dict[str, Any], job: str) -> float:
@@ -117,18 +120,20 @@ def forward_cases(engine: Engine) -> list[Case]:
         "read, replicated": (document([{"moduleName": REPLICATED}]), Moves(WIDTH, "read")),
         "read, sharded": (read, Moves(MLP, "read")),
         "python edit, replicated": (document([edited(REPLICATED)]), Moves(WIDTH, "edit")),
-        "python edit, sharded": (document([edited(SHARDED)]), Moves(MLP, "edit")),
+        "graph edit, replicated": (document([edited(REPLICATED, GRAPH)]), Moves(WIDTH, "local")),
+        "graph edit, sharded": (document([edited(SHARDED, GRAPH)]), Moves(MLP, "local")),
+        SHARDED_EDIT: (document([edited(SHARDED)]), Moves(MLP, "edit")),
     }
     return [
         Case(NO_HOOK, NO_HOOK, partial(run_job, engine, document([]))),
-        Case("raw torch hook", NO_HOOK, partial(raw_hook, engine, document([]))),
+        Case(RAW, NO_HOOK, partial(raw_hook, engine, document([]))),
         Case("read, sharded, blocking", NO_HOOK, partial(blocking_read, engine, read), Moves(MLP, "read")),
         *(Case(name, NO_HOOK, partial(run_job, engine, body), moves) for name, (body, moves) in jobs.items()),
     ]
 
 
-def edited(module: str) -> dict[str, Any]:
-    return {"moduleName": module, "edit": PYTHON, "save": "none"}
+def edited(module: str, edit: dict[str, Any] = PYTHON) -> dict[str, Any]:
+    return {"moduleName": module, "edit": edit, "save": "none"}
 
 
 def backward_cases(engine: Engine) -> list[Case]:
@@ -140,6 +145,20 @@ def backward_cases(engine: Engine) -> list[Case]:
         "backward through a python edit": (backward([edited(SHARDED)]), Moves(MLP, "edit", passes=2)),
     }
     return [Case(name, NO_HOOK_BACK, partial(run_job, engine, body), moves) for name, (body, moves) in jobs.items()]
+
+
+@contextmanager
+def no_new_groups() -> Iterator[None]:
+    """Destroys the process groups that were made inside. FlexModel keeps those of every model that it has wrapped, each
+    with threads of its own: after some hundred passes they would slow every case down.
+    """
+    groups = dist.distributed_c10d._world.pg_map  # no public way to them
+    before = set(groups)
+    try:
+        yield
+    finally:
+        for group in set(groups) - before:
+            dist.destroy_process_group(group)
 
 
 def flexmodel_cases(engine: Engine, world: int) -> list[Case]:
@@ -160,23 +179,24 @@ def flexmodel_cases(engine: Engine, world: int) -> list[Case]:
 
     def hooked(_job: str) -> float:
         """Its hooks are taken off again, or they would be in our own cases too: what it switches off stays off."""
-        flex = FlexModel(model, {}, tensor_parallel_size=world, process_group=dist.group.WORLD)
-        for layer in range(LAYERS):
-            name = f"model.layers.{layer}.mlp.gate_proj"
-            flex.register_forward_hook(
-                HookFunction(name, (None, None, MLP), lambda _module, inputs, _ctx, _modules: inputs * 1.001)
-            )
-        call(flex)  # its first call sets the hooks up
-        taken, logits = call(flex)
-        flex.restore()
+        with no_new_groups():
+            flex = FlexModel(model, {}, tensor_parallel_size=world, process_group=dist.group.WORLD)
+            for layer in range(LAYERS):
+                name = f"model.layers.{layer}.mlp.gate_proj"
+                flex.register_forward_hook(
+                    HookFunction(name, (None, None, MLP), lambda _module, inputs, _ctx, _modules: inputs * 1.001)
+                )
+            call(flex)  # its first call sets the hooks up
+            taken, logits = call(flex)
+            flex.restore()
         assert not torch.equal(logits, plain), "FlexModel's hooks do nothing"
         return taken
 
-    plain, base = call(model)[1], "bare model"
+    plain = call(model)[1]
     assert torch.equal(call(model)[1], plain)
     return [
-        Case(base, base, lambda _job: call(model)[0]),
-        Case("FlexModel hook, sharded", base, hooked),
+        Case(BARE, BARE, lambda _job: call(model)[0]),
+        Case(FLEXMODEL, BARE, hooked),
     ]
 
 
@@ -202,23 +222,56 @@ def count_wire(cases: list[Case]) -> None:
         case.wire = by_name.get(case.name, 0) - by_name[case.base]
 
 
+def medians(rounds: Sequence[Round]) -> list[float]:
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def added(rounds: Sequence[Round]) -> float:
+    """Milliseconds per hook, of rounds of (the case, its base)."""
+    case, base = medians(rounds)
+    return (case - base) * 1e3 / LAYERS
+
+
+def share(rounds: Sequence[Round]) -> float:
+    """Of rounds of (case, base, other case, its base): what the first adds in parts of what the other adds."""
+    case, base, other, others_base = medians(rounds)
+    return (case - base) / (other - others_base)
+
+
+def together(cases: Sequence[Case]) -> list[Round]:
+    return list(zip(*(case.seconds for case in cases), strict=True))
+
+
 def rows_of(cases: list[Case], mesh: dict[str, int]) -> list[dict[str, Any]]:
-    medians = {case.name: statistics.median(case.seconds) for case in cases}
+    by_name = {case.name: case for case in cases}
+    middle = {case.name: statistics.median(case.seconds) for case in cases}
+    rounds = {case.name: together([case, by_name[case.base]]) for case in cases}
     return [
         {
             "case": case.name,
-            "medianMs": round(medians[case.name] * 1e3, 3),
-            "ratio": round(medians[case.name] / medians[case.base], 3),
-            "msPerHook": round((medians[case.name] - medians[case.base]) * 1e3 / LAYERS, 3),
+            "medianMs": round(middle[case.name] * 1e3, 3),
+            "ratio": round(middle[case.name] / middle[case.base], 3),
+            "msPerHook": round(added(rounds[case.name]), 3),
+            "msPerHookBetween": spread(rounds[case.name], added),
             **({"wireBytes": case.wire, "formulaBytes": case.moves.bytes(mesh)} if case.moves else {}),
         }
-        for case in sorted(cases, key=lambda case: (case.base, medians[case.name]))
+        for case in sorted(cases, key=lambda case: (case.base, middle[case.name]))
     ]
+
+
+def of_flexmodel(cases: list[Case]) -> dict[str, Any]:
+    """The target is at most 1."""
+    by_name = {case.name: case for case in cases}
+    if FLEXMODEL not in by_name:
+        return {}
+    rounds = together([by_name[name] for name in (SHARDED_EDIT, NO_HOOK, FLEXMODEL, BARE)])
+    return {"ofFlexModel": round(share(rounds), 3), "ofFlexModelBetween": spread(rounds, share)}
 
 
 def main() -> None:
     options = parser()
     options.add_argument("--rounds", type=int, default=30)
+    options.add_argument("--duel", type=int, default=0, help="1: only what the comparison with FlexModel needs")
     arguments = options.parse_args()
     mesh = {axis: getattr(arguments, axis) for axis in AXES}
     engine = start_engine(arguments)
@@ -226,10 +279,13 @@ def main() -> None:
     count_wire(list(cases))
     if mesh["tp"] == engine._config.world_size:
         cases += flexmodel_cases(engine, mesh["tp"])
+    if arguments.duel:
+        cases = [case for case in cases if case.name in DUEL]
     measure(cases, arguments.rounds)
     if int(os.environ["RANK"]) == 0:
         size = {"layers": LAYERS, "width": WIDTH, "mlp": MLP, "tokens": TOKENS, "rows": ROWS, "hooks": LAYERS}
-        print(json.dumps({"mesh": mesh, "rounds": arguments.rounds, "model": size, "cases": rows_of(cases, mesh)}))
+        found = {"cases": rows_of(cases, mesh), **of_flexmodel(cases)}
+        print(json.dumps({"mesh": mesh, "rounds": arguments.rounds, "model": size, **found}))
     sys.stdout.flush()
     engine.close()
 

@@ -2,7 +2,8 @@
 
 S is the whole of a hook's tensor over all layers, n the ranks that each have a part. A gather or a scatter moves
 S (n - 1) / n, a broadcast S (n - 1); an edit moves its tensor there and back, and so does its gradient. Stages: what
-was read goes home by a message, and an edit of a later stage to the home rank's sandbox and back.
+was read goes home by a message, and an edit of a later stage to the home rank's sandbox and back. A graph edit that
+every rank computes for itself moves nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from patchbay_worker.engine.pipeline.edit_links import RemoteSandbox
 from patchbay_worker.frames import Frame
 from patchbay_worker.sharding.links import HEADER, Links
 
-Route = Literal["read", "edit"]
+Route = Literal["read", "edit", "local"]
 
 
 class Wire:
@@ -90,6 +91,8 @@ def moved(run: Callable[[], object]) -> int:
 def formula(mesh: dict[str, int], size: int, route: Route, *, replicated: bool) -> int:
     """For one pass over a tensor of `size` bytes that tp does not cut when it is `replicated`."""
     pp, dp, tp = mesh["pp"], mesh["dp"], mesh["tp"]
+    if route == "local":
+        return formula(mesh, size, "edit", replicated=replicated) if dp > 1 else 0
     ways = 2 if route == "edit" else 1
     rows = ways * size * (dp - 1) // dp
     columns = ways * size * (tp - 1) // tp

@@ -35,8 +35,9 @@ function rows(schema: Schema, path: string): string[] {
   const alternatives = schema.anyOf ?? schema.oneOf ?? [];
   const nested = [
     ...alternatives.flatMap((alternative) => {
-      const kind = alternative.properties?.['kind'] ?? alternative.properties?.['mode'];
-      return rows(alternative, kind?.const === undefined ? path : `${path}(${String(kind.const)})`);
+      const { kind, mode, op } = alternative.properties ?? {};
+      const chosen = kind?.const ?? mode?.const ?? op?.const;
+      return rows(alternative, chosen === undefined ? path : `${path}(${String(chosen)})`);
     }),
     ...(schema.items === undefined ? [] : rows(schema.items, `${path}[]`)),
     ...(typeof schema.additionalProperties === 'object' ? rows(schema.additionalProperties, `${path}.<name>`) : []),

@@ -1,5 +1,5 @@
 /** What is compared with plain torch hooks: one entry per kind of hook site and edit. Data only. */
-import type { JobSpec } from '@patchbay/sdk';
+import { graph, type GraphTensor, type JobSpec } from '@patchbay/sdk';
 
 /** fp32 on gloo: only the order of the sums of two row-parallel maps per layer may differ. */
 export const TOLERANCE = 2e-5;
@@ -20,6 +20,23 @@ const MIX =
   'def edit(current_module, inputs, save_ctx, modules):\n    return inputs.flip(-1) * 0.5 + inputs.cumsum(-1) * 0.01\n';
 const SCALE = 'def edit(current_module, inputs, save_ctx, modules):\n    return inputs * 1.5 + 0.1\n';
 const python = (source: string): { kind: 'python'; source: string } => ({ kind: 'python', source });
+
+/** Pointwise: every rank can compute its own part of a tensor that is cut. */
+const GATED = (x: GraphTensor): GraphTensor => x.gt(0.1).where(x.mul(1.5), x.tanh().sub(0.2));
+/** Along the last dim, and by heads: where that is cut, the root computes it on the whole tensor. */
+const CENTRED = (x: GraphTensor): GraphTensor => x.sub(x.mean(-1)).add(x.softmax(-1));
+const WITHOUT_A_HEAD = (x: GraphTensor): GraphTensor => x.unflatten(-1, [4, 32]).fill(-2, [1]).flatten(-2);
+
+function drawn(name: string, moduleName: string, build: (x: GraphTensor) => GraphTensor, more: object = {}): Case {
+  return {
+    name,
+    document: {
+      hooks: [{ name: 'h', moduleName, edit: graph(build), save: 'post', ...more }],
+      runs: [{ name: 'r', inputs: TWO, return: RETURN }],
+    },
+    edited: ['r'],
+  };
+}
 
 function site(name: string, moduleName: string, source: string, more: object = {}): Case {
   return {
@@ -60,6 +77,11 @@ export const CASES: readonly Case[] = [
   ),
   site('edit at chosen positions', 'model.layers.0', SCALE, { where: { positions: [1, -1] } }),
   site('edit of chosen rows', 'model.layers.0.mlp.up_proj', MIX, { where: { rows: [1] } }),
+  drawn('graph edit of a column-parallel output', 'model.layers.2.mlp.gate_proj', GATED),
+  drawn('graph edit along a cut dim', 'model.layers.2.mlp.gate_proj', CENTRED),
+  drawn('graph edit of the residual stream', 'model.layers.*', CENTRED),
+  drawn('graph edit by heads', 'model.layers.1.self_attn.o_proj', WITHOUT_A_HEAD, { hookType: 'forward_pre' }),
+  drawn('graph edit at chosen positions', 'model.layers.1.mlp.up_proj', GATED, { where: { positions: [1, -1] } }),
   {
     name: 'reads before and after, sharded and replicated',
     document: {

@@ -197,6 +197,11 @@ export const CATALOGUE = {
     'the source of hook {hook} defines no function "{entry}"',
     'Define it, or name another one with edit.entry.',
   ),
+  PB_EDIT_GRAPH: user(
+    422,
+    'the graph of hook {hook} cannot be computed: {reason}',
+    'Correct the step at the path; docs/job-document.md lists the operations.',
+  ),
   PB_EDIT_SIGNATURE: user(
     400,
     'the function of hook {hook} has the signature {signature}',

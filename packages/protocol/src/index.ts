@@ -5,6 +5,8 @@ export { PatchbayError, error, errorJson, isPatchbayError, toPatchbayError } fro
 export type { ErrorContext, ErrorJson } from './errors.js';
 export { HOOK_TYPES, MAX_DOCUMENT_BYTES, jobDocument } from './job.js';
 export type { HookType, JobDocument, JobDocumentInput } from './job.js';
+export { ALONG, BINARY, UNARY } from './graph.js';
+export type { GraphStep } from './graph.js';
 export { formatPath, parseJobDocument, timeoutMsOf } from './parse-job.js';
 export { nearest } from './nearest.js';
 export {

@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from 'zod';
+import { graphStep } from './graph.js';
 
 /** A document may have this many bytes of UTF-8 JSON. */
 export const MAX_DOCUMENT_BYTES = 64 * 1024;
@@ -70,6 +71,13 @@ export const edit = z.discriminatedUnion('kind', [
       .string()
       .regex(/^[A-Za-z_]\w{0,63}$/)
       .default('edit'),
+  }),
+  /** Computed by the ranks, outside of any sandbox; the last step is the result, of the shape and dtype of `x`. */
+  z.strictObject({
+    kind: z.literal('graph'),
+    /** Operands by name, uploaded; floating ones are used in the dtype of `x`. */
+    tensors: z.record(z.string().regex(/^[A-Za-z_]\w{0,63}$/), artifactRef).default({}),
+    steps: z.array(graphStep).min(1).max(256),
   }),
 ]);
 

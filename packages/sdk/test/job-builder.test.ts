@@ -1,7 +1,7 @@
 /** From hook objects to the job document. */
 import assert from 'node:assert/strict';
-import { parseJobDocument } from '@patchbay/protocol';
-import { HookFunction, job, linear, lowRank, mlp, pythonModule, type JobSpec } from '../src/index.js';
+import { ALONG, BINARY, parseJobDocument, UNARY } from '@patchbay/protocol';
+import { graph, HookFunction, job, linear, lowRank, mlp, pythonModule, type JobSpec } from '../src/index.js';
 import { dedent } from '../src/jobs/dedent.js';
 import { thrown } from './support/thrown.js';
 
@@ -136,5 +136,72 @@ describe('dedent', () => {
     check('\n  a\n\n  b\n', 'a\n\nb\n');
     check('\n    a\n  b\n', '  a\nb\n');
     check('', '\n');
+  });
+});
+
+describe('graph()', () => {
+  const v = { artifact: `sha256:${'0'.repeat(64)}` };
+  const checked = (edit: ReturnType<typeof graph>): unknown =>
+    parseJobDocument({ version: 1, model: 'm', hooks: [{ moduleName: 'a', edit }], runs: [{ inputs }] }).hooks[0]?.edit;
+
+  it('writes an expression as steps, what is shared once', () => {
+    const edit = graph(
+      (x, { v }) => {
+        const unit = v.div(v.norm(-1));
+        return x.sub(x.mul(unit).sum(-1).mul(unit));
+      },
+      { v },
+    );
+    assert.deepEqual(edit, {
+      kind: 'graph',
+      tensors: { v },
+      steps: [
+        { op: 'norm', args: ['v'], dim: -1, as: '_0' },
+        { op: 'div', args: ['v', '_0'], as: '_1' },
+        { op: 'mul', args: ['x', '_1'], as: '_2' },
+        { op: 'sum', args: ['_2'], dim: -1, as: '_3' },
+        { op: 'mul', args: ['_3', '_1'], as: '_4' },
+        { op: 'sub', args: ['x', '_4'] },
+      ],
+    });
+    assert.deepEqual(checked(edit), edit);
+  });
+
+  it('has a method for every operation, with the options that the document takes', () => {
+    const built = graph((x) => {
+      const unary = [
+        x.abs(),
+        x.neg(),
+        x.sign(),
+        x.square(),
+        x.sqrt(),
+        x.rsqrt(),
+        x.exp(),
+        x.log(),
+        x.sigmoid(),
+        x.tanh(),
+      ];
+      const more = [x.relu(), x.gelu(), x.silu(), x.pow(2), x.minimum(1), x.maximum(x), x.clamp({ min: 0 }), x.div(2)];
+      const along = [x.sum(-1), x.mean(-1), x.amax(-1), x.amin(-1), x.norm(-1), x.softmax(-1), x.cumsum(-1)];
+      const shaped = [
+        x.matmul(x),
+        x.fill(-1, [0]),
+        x.unflatten(-1, [2, 2]).flatten(-2),
+        x.expand(),
+        x.sub(1),
+        x.mul(2),
+      ];
+      const on = [x.eq(0), x.ne(0), x.lt(0), x.le(0), x.gt(0), x.ge(0), x.isnan(), x.isnan().logicalNot()];
+      const chosen = on.reduce((a, b) => a.logicalAnd(b).logicalOr(b)).where(x, 0);
+      return [...unary, ...more, ...along, ...shaped].reduce((a, b) => a.add(b), chosen);
+    });
+    const ops = new Set(built.steps.map((step) => step.op));
+    const all = [...UNARY, ...BINARY, ...ALONG, 'where', 'clamp', 'matmul', 'fill', 'unflatten', 'flatten', 'expand'];
+    assert.deepEqual([...ops].sort(), [...all].sort());
+    assert.deepEqual(checked(built), built);
+  });
+
+  it('refuses one that computes nothing', async () => {
+    await thrown(() => graph((x) => x), 'PB_DOCUMENT_INVALID');
   });
 });

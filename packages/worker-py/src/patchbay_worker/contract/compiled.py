@@ -193,11 +193,18 @@ def _union(checks: list[Check]) -> Check:
 
 
 def discriminator(alternatives: list[Schema]) -> str:
-    """The key whose constant tells the alternatives of a `oneOf` apart."""
-    for key, value in alternatives[0]["properties"].items():
-        if "const" in value and all("const" in other["properties"].get(key, {}) for other in alternatives):
+    """The key whose values tell the alternatives of a `oneOf` apart."""
+    for key in alternatives[0]["properties"]:
+        values = [allowed_values(other, key) for other in alternatives]
+        if all(values) and sum(map(len, values)) == len({each for some in values for each in some}):
             return str(key)
     raise NotImplementedError("JSON Schema `oneOf` without a discriminating key")
+
+
+def allowed_values(alternative: Schema, key: str) -> list[Any]:
+    """Of a key that takes a constant or one of a few values; empty for others."""
+    schema = alternative["properties"].get(key, {})
+    return [schema["const"]] if "const" in schema else list(schema.get("enum", ()))
 
 
 def _discriminated(alternatives: list[Schema]) -> Check:
@@ -205,7 +212,7 @@ def _discriminated(alternatives: list[Schema]) -> Check:
     table: dict[Any, Check] = {}
     for alternative in alternatives:
         check = compile_schema(alternative)
-        table[alternative["properties"][key]["const"]] = check
+        table.update(dict.fromkeys(allowed_values(alternative, key), check))
         if key not in alternative["required"]:
             table[_MISSING] = check
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from patchbay_worker.contract.compiled import discriminator
+from patchbay_worker.contract.compiled import allowed_values, discriminator
 from patchbay_worker.contract.nearest import nearest
 from patchbay_worker.contract.schema import job_schema, utf16_length
 from patchbay_worker.errors import PatchbayError, error
@@ -102,7 +102,7 @@ def _meant(problem: ValidationError) -> ValidationError | None:
     given = problem.instance.get(key) if isinstance(problem.instance, dict) else None
     for index, alternative in enumerate(alternatives):
         optional = given is None and key not in alternative["required"]
-        if given == alternative["properties"][key]["const"] or optional:
+        if given in allowed_values(alternative, key) or optional:
             return next((each for each in problem.context if each.schema_path[0] == index), None)
     return None
 
@@ -146,7 +146,7 @@ def _reason(problem: ValidationError) -> str:
     if problem.validator == "oneOf" and isinstance(problem.instance, dict):
         alternatives = cast("list[dict[str, Any]]", problem.validator_value)
         key = discriminator(alternatives)
-        known = ", ".join(json.dumps(each["properties"][key]["const"]) for each in alternatives)
+        known = ", ".join(json.dumps(value) for each in alternatives for value in allowed_values(each, key))
         return f"expected one of {known}"
     validator = str(problem.validator)
     if validator in ("minProperties", "maxProperties"):

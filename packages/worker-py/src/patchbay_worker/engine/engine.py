@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from patchbay_worker.engine.config import EngineConfig, JobContext, JobOutput
 from patchbay_worker.engine.describe import SandboxState, describe, fingerprint, max_positions
 from patchbay_worker.engine.job.compile_job import CompiledJob, CompiledRun, compile_job
+from patchbay_worker.engine.job.graphs import prepare_graphs
 from patchbay_worker.engine.job.inputs import Fetch, InputLimits
 from patchbay_worker.engine.job.job_spec import ParameterRequest, read_job
 from patchbay_worker.engine.job.prepare import PreparedJob, has_all_sources, open_sandbox
@@ -121,6 +122,7 @@ class Engine:
             PatchbayError: as `prepare`; PB_NOT_SUPPORTED for inputs that lie in artifacts.
         """
         compiled = self._compile(document, _refuse_fetch)
+        prepare_graphs(compiled, None, self._maxima())
         if self._pool is not None and compiled.needs_sandbox and has_all_sources(compiled):
             # Sources are read where that is safe: in a sandbox, which is closed again.
             trial = PreparedJob(JobContext("validate", 0, document, None, _refuse_fetch), compiled, 0.0)
@@ -144,6 +146,7 @@ class Engine:
         """
         started = time.perf_counter()
         compiled = self._compile(job.document, job.fetch_artifact)
+        prepare_graphs(compiled, job.fetch_artifact, self._maxima())
         prepared = PreparedJob(job, compiled, 0.0)
         self._jobs[job.job_id] = prepared  # from here on a cancel finds it, also while its modules are built
         if self._pool is not None and compiled.needs_sandbox:
@@ -192,6 +195,10 @@ class Engine:
 
     def _compile(self, document: dict[str, Any], fetch: Fetch) -> CompiledJob:
         return compile_job(read_job(document), self._loaded, self._limits, fetch, self._config.mesh)
+
+    def _maxima(self) -> Mapping[str, int]:
+        """What the operator allows is known on the root, whose refusal counts."""
+        return self._pool.maxima if self._pool is not None else {}
 
     def _execute(self, prepared: PreparedJob, emit: Emit) -> JobOutput | None:
         started = time.perf_counter()

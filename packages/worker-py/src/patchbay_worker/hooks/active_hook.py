@@ -96,7 +96,8 @@ class ActiveHook:
             return None
         self.report.called()
         if not self.hook.spec.edits:
-            once.read(part, ShardDims(part.dim, dims.dp))
+            if self.hook.spec.save != "none":
+                once.read(part, ShardDims(part.dim, dims.dp))
             return None
         edited = once.edit(part, ShardDims(part.dim, dims.dp))
         return None if edited is part.value else part.put(edited)

@@ -38,6 +38,8 @@ class ActiveParameter:
                 self.scope.captures.keep(self._capture(call), self.hook.spec.cast(full), owned=False)
             return None
         mesh, editor = self.scope.mesh, self.scope.editor
+        if self.hook.spec.graph is not None:  # every rank has all of the gradient
+            return gradient_shard(self._edit(full, call), gradient, self._parameter)
         edited = move_and_edit(full, ShardDims(), mesh, lambda value: self._edit(value, call), self.report, editor)
         return gradient_shard(edited, gradient, self._parameter)
 
@@ -78,13 +80,18 @@ class ActiveParameter:
             "step": self.scope.view.step,
             "shape": list(full.shape),
         }
-        edited = self.scope.editor.run(self.hook, full, facts, self.report)
+        editor, graph = self.scope.editor, self.hook.spec.graph
+        edited = (
+            editor.compute(graph, full, self.report)
+            if graph is not None
+            else editor.run(self.hook, full, facts, self.report)
+        )
         self._save("post", edited, call)
         self.report.edited(full, edited, None)
         return edited
 
     def _save(self, which: Save, value: Tensor, call: int) -> None:
-        if self.hook.spec.save == which:
+        if self.hook.spec.save == which and self.scope.mesh.is_root:
             self.scope.captures.keep(self._capture(call), self.hook.spec.cast(value), owned=False)
 
     def _capture(self, call: int | None, missing: str | None = None) -> Capture:

@@ -6,16 +6,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
+import torch
 from torch import Tensor
 
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.hooks.graph.check import run_checked
+from patchbay_worker.hooks.graph.graph import Graph, Shard
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.hooks.spec import CompiledHook
 
 Work = Callable[[], None]
+POSTPONED_BYTES: Final = 32 << 20
+POSTPONED_LEAST: Final = 64 << 10
+"""What the smallest one counts for, so that they are not many."""
 
 
 class EditSandbox(Protocol):
@@ -68,7 +75,9 @@ class Editor:
         self._graphs = stage << 32  # stages share one sandbox and so one set of numbers
         self._on_poison = on_poison
         self._lock = threading.Lock()
-        self._postponed: Work | None = None
+        self._postponed: deque[tuple[Work, int]] = deque()
+        self._postponed_bytes = 0
+        self._computed: dict[int, tuple[Tensor, Tensor]] = {}
         self.error: PatchbayError | None = None
 
     def rouse(self) -> None:
@@ -76,16 +85,18 @@ class Editor:
         if self._sandbox is not None and self.error is None:
             self._sandbox.rouse()
 
-    def postpone(self, work: Work) -> None:
-        """For the time that the next edit takes, in which this rank has nothing to do. Whoever needs it earlier does
-        it, so a second time it must do nothing.
+    def postpone(self, work: Work, nbytes: int) -> None:
+        """To the end of the run, where many in a row cost less than each between two layers. What keeps more than
+        POSTPONED_BYTES in memory is done while edits are waited for. Whoever needs it earlier does it, so a second time
+        it must do nothing.
         """
-        self._catch_up()
-        self._postponed = work
+        self._postponed.append((work, max(nbytes, POSTPONED_LEAST)))
+        self._postponed_bytes += self._postponed[-1][1]
 
     def _catch_up(self) -> None:
-        work, self._postponed = self._postponed, None
-        if work is not None:
+        while self._postponed_bytes > POSTPONED_BYTES:
+            work, nbytes = self._postponed.popleft()
+            self._postponed_bytes -= nbytes
             work()
 
     def poison(self, reason: PatchbayError) -> None:
@@ -121,8 +132,58 @@ class Editor:
             report,
         )
 
+    def compute(
+        self,
+        graph: Graph,
+        value: Tensor,
+        report: HookReport,
+        *,
+        shard: Shard | None = None,
+        padded: int = 0,
+        number: int | None = None,
+    ) -> Tensor:
+        """What a graph edit makes of `value`, which may be a shard; `value` itself when there is nothing to use. With
+        `number` the call can be differentiated by `pull_back`.
+        """
+        self._catch_up()
+        if self.error is not None:
+            return value
+        started = time.perf_counter()
+        try:
+            if number is None:
+                return run_checked(graph, value, shard, padded)
+            with torch.enable_grad():
+                source = value.detach().requires_grad_()
+                result = run_checked(graph, source, shard, padded)
+            self._computed[number] = source, result
+            return result.detach()
+        except Exception as failure:  # an internal fault must not leave other ranks waiting
+            self.poison(_typed(failure))
+            return value
+        finally:
+            report.took("edit", started)
+
+    def _pull_back_computed(self, number: int, gradient: Tensor, report: HookReport) -> Tensor:
+        if self.error is not None or number not in self._computed:
+            return gradient
+        started = time.perf_counter()
+        source, result = self._computed.pop(number)
+        if not result.requires_grad:
+            return torch.zeros_like(gradient)
+        (found,) = torch.autograd.grad(result, source, gradient, materialize_grads=True)
+        report.took("edit", started)
+        return found
+
+    def end_run(self) -> None:
+        """Forgets graphs of calls that no gradient came to, and what was postponed: all reports are read next."""
+        self._computed.clear()
+        self._postponed.clear()
+        self._postponed_bytes = 0
+
     def pull_back(self, hook: CompiledHook, gradient: Tensor, graph: int, report: HookReport) -> Tensor:
         """Gradient of an edit's input from that of its output, which has the same shape and dtype."""
+        if hook.spec.graph is not None:
+            return self._pull_back_computed(graph, gradient, report)
         source, shape = hook.spec.source, tuple(gradient.shape)
         if source is None:
             return gradient

@@ -6,12 +6,14 @@ Not here: torch's callbacks and how a tensor is cut (active_hook.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from patchbay_worker.hooks.capture import Capture
+from patchbay_worker.hooks.graph.graph import Graph, Shard
 from patchbay_worker.hooks.move_and_edit import move_and_edit, with_gradient
 from patchbay_worker.hooks.part import Part, part_of
 from patchbay_worker.hooks.selection import Selection
@@ -44,8 +46,6 @@ class HookCall:
 
     def read(self, part: Part, dims: ShardDims) -> None:
         active = self._active
-        if active.hook.spec.save == "none":
-            return
         captures, mesh = active.scope.captures, active.scope.mesh
         capture = active.capture(self._number, self._selection if part.labelled else None)
 
@@ -67,7 +67,9 @@ class HookCall:
 
     def edit(self, part: Part, dims: ShardDims) -> Tensor:
         """This rank's part of the edited tensor; `part.value` itself where nothing came of it."""
-        scope, report = self._active.scope, self._active.report
+        scope, report, own = self._active.scope, self._active.report, self._active.hook.spec.graph
+        if own is not None and self._active.hook.route == "local":
+            return self._edit_here(own, part, dims)
         differentiated = torch.is_grad_enabled() and part.value.is_floating_point()
         graph = scope.editor.new_graph() if differentiated else None
 
@@ -93,6 +95,23 @@ class HookCall:
             pull_back,
         )
 
+    def _edit_here(self, graph: Graph, part: Part, dims: ShardDims) -> Tensor:
+        """On every rank, of what it holds: nothing moves but what is saved."""
+        active, value = self._active, part.value
+        mesh, save = active.scope.mesh, active.hook.spec.save
+        shard = None
+        if dims.tp is not None:
+            shard = Shard(dims.tp - value.ndim, mesh.tp.rank, mesh.tp.size)
+        if save == "pre":
+            self.read(part, dims)
+        edited = active.scope.editor.compute(graph, value, active.report, shard=shard, padded=part.padded)
+        if save == "post":
+            self.read(replace(part, value=edited, owned=False), dims)
+        if shard is not None or mesh.is_root:
+            active.report.edited(value.detach(), edited.detach(), part.mask, part.leading, apart=shard is not None)
+            active.report.settle()  # the model may go on to change either of them
+        return edited
+
     def _on_chosen(self, full: Tensor, dims: ShardDims, function: Callable[[Part], Tensor]) -> Tensor:
         """`full`, of all copies and their padding, with the chosen tokens replaced."""
         rows = self._active.scope.rows
@@ -103,7 +122,11 @@ class HookCall:
         """Root only: what the edit makes of `value`, which is all of `part`. `fresh` values are nobody else's."""
         active = self._active
         self._save("pre", value, part, owned=fresh)
-        edited = active.scope.editor.run(active.hook, value, self._current_module(value), active.report, graph)
+        editor, own = active.scope.editor, active.hook.spec.graph
+        if own is not None:
+            edited = editor.compute(own, value, active.report, padded=part.padded, number=graph)
+        else:
+            edited = editor.run(active.hook, value, self._current_module(value), active.report, graph)
         self._save("post", edited, part, owned=fresh or edited is not value)
         active.report.edited(value, edited, part.mask, part.leading)
         return edited

@@ -19,8 +19,8 @@ from patchbay_worker.sharding.collectives import HookMesh, ShardDims, gather_to_
 Edit = Callable[[Tensor], Tensor]
 Move = Callable[[Tensor, Edit], Tensor]
 """`move_and_edit` of one hook: (this rank's value, edit) -> this rank's result."""
-POSTPONED_BYTES: Final = 16 << 20
-"""Larger tensors are not kept for a report longer than the edit takes."""
+LARGE_BYTES: Final = 8 << 20
+"""Such tensors are not kept for a report longer than the edit takes."""
 
 
 def move_and_edit(
@@ -33,7 +33,7 @@ def move_and_edit(
     started = time.perf_counter()
     full = gather_to_root(value, dims, mesh, editor.rouse)
     report.took("gather", started)
-    is_ours = full is not None and full is not value and full.nbytes <= POSTPONED_BYTES
+    is_ours = full is not None and full is not value and full.nbytes <= LARGE_BYTES
     if full is not None:
         report.gathered_bytes += full.nbytes - value.nbytes
         full = edit(full)
@@ -44,7 +44,7 @@ def move_and_edit(
         if result.data_ptr() == full.data_ptr():  # the root's part is the first one: a view of all where nothing is cut
             report.settle()
         else:
-            editor.postpone(report.settle)
+            editor.postpone(report.settle, 2 * full.nbytes)
     return result
 
 

@@ -28,6 +28,11 @@ class Part:
     def labelled(self) -> bool:
         return self.leading is not None
 
+    @property
+    def padded(self) -> int:
+        """How many leading dims hold padding besides tokens."""
+        return self.leading or 0 if self.mask is not None else 0
+
     def put(self, edited: Tensor) -> Tensor:
         """The whole tensor with this part replaced."""
         if self._grid is None:

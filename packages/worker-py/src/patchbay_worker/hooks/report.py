@@ -1,11 +1,14 @@
-"""What one hook did in one run: counts, times, and how far its edit moved the tensor. Kept on the root."""
+"""What one hook did in one run: counts, times, and how far its edit moved the tensor. Kept on the root.
+
+Where every rank edits its own shard, each has a part of it, and they are put together at the end of the run.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -33,9 +36,11 @@ class HookReport:
     not_finite: int = 0
     _before: float = 0.0  # sums of squares over all calls
     _change: float = 0.0
+    _apart: list[Tensor] = field(default_factory=list)
+    """Of every call on a shard: which rows it has touched."""
     _began: float | None = None
     _ended: float = 0.0
-    _unsettled: Callable[[], None] | None = None
+    _unsettled: list[Callable[[], None]] = field(default_factory=list)
 
     def called(self) -> int:
         """The number of this call."""
@@ -67,27 +72,35 @@ class HookReport:
         parts = {name: told[name] for name in ("module", "route", "calls", "gatherMs", "editMs", "scatterMs")}
         return Span(f"hook {self.hook}", self._began, self._ended, parts)
 
-    def edited(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None = None) -> None:
-        """One edit, which `settle` or the next one adds: the ranks need not wait for it. Until then neither tensor may
-        change.
+    def edited(
+        self,
+        before: Tensor,
+        after: Tensor,
+        mask: Tensor | None,
+        leading: int | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
+        """One edit, which `settle` adds: the ranks need not wait for it. Until then neither tensor may change.
 
         `leading` dims hold tokens, `mask` marks the slots that do; others belong to a row's vector, which is the last
-        dim alone where no tokens are known.
+        dim alone where no tokens are known. `apart` edits are of this rank's shard alone.
         """
-        self.settle()
-        self._unsettled = partial(self._compare, before, after, mask, leading)
+        self._unsettled.append(partial(self._compare, before, after, mask, leading, apart))
 
     def settle(self) -> None:
-        """Adds what was edited last."""
-        unsettled, self._unsettled = self._unsettled, None
-        if unsettled is not None:
-            unsettled()
+        """Adds all edits so far."""
+        unsettled, self._unsettled = self._unsettled, []
+        for compare in unsettled:
+            compare()
 
-    def _compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None) -> None:
+    def _compare(self, before: Tensor, after: Tensor, mask: Tensor | None, leading: int | None, apart: bool) -> None:
         row_dims = leading or max(before.ndim - 1, 1)
         old, new = _rows(before, row_dims), _rows(after, row_dims)
         self._before += _squares(_norms(old), mask)
         if after is before:
+            if apart:
+                self._apart.append(old.new_zeros(old.shape[:-1], dtype=torch.bool))
             return
         moved = _norms(_wide(new) - _wide(old))
         touched = moved != 0
@@ -99,8 +112,28 @@ class HookReport:
         elif not touched.all():
             still = ~touched  # or so little that its square is 0
             touched[still] = (old[still] != new[still]).any(-1)
-        self.rows_touched += int((touched if mask is None else touched & mask).sum())
+        touched = touched if mask is None else touched & mask
+        if apart:
+            self._apart.append(touched)
+        else:
+            self.rows_touched += int(touched.sum())
         self._change += total if mask is None else _squares(moved, mask)
+
+    def parts(self) -> Tensor:
+        """What this rank has of a hook whose shards were edited apart, as numbers to be summed over the shards; empty
+        for other hooks. Of the same size on every rank.
+        """
+        self.settle()
+        if not self._apart:
+            return torch.empty(0, dtype=torch.float64)
+        sums = torch.tensor([self._before, self._change, self.not_finite], dtype=torch.float64)
+        return torch.cat([sums, *(rows.flatten().cpu().double() for rows in self._apart)])
+
+    def put_together(self, total: Tensor) -> None:
+        """`total` is the sum of all ranks' `parts`."""
+        if len(total) > 0:
+            self._before, self._change, self.not_finite = float(total[0]), float(total[1]), int(total[2])
+            self.rows_touched = int((total[3:] > 0).sum())  # a row is touched where any of its shards is
 
     def to_json(self) -> dict[str, Any]:
         self.settle()

@@ -12,10 +12,11 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
+from patchbay_worker.hooks.graph.graph import Graph
 from patchbay_worker.sharding.layout import BATCH, SEQUENCE, TOKENS, Site, SiteKind
 
-Route = Literal["none", "read", "root", "broadcast"]
-EDITING: Final[frozenset[Route]] = frozenset({"root", "broadcast"})
+Route = Literal["none", "read", "local", "root", "broadcast"]
+EDITING: Final[frozenset[Route]] = frozenset({"local", "root", "broadcast"})
 Save = Literal["pre", "post", "none"]
 HookType = Literal["forward", "forward_pre", "full_backward", "full_backward_pre", "tensor"]
 GRADIENT_TYPES: Final[frozenset[HookType]] = frozenset({"full_backward", "full_backward_pre", "tensor"})
@@ -43,7 +44,9 @@ class Where:
 
 @dataclass(frozen=True)
 class HookSpec:
-    """`path` leads to it in the document, for errors. `source` is an index into the job's edit sources."""
+    """`path` leads to it in the document, for errors. Its edit is `source`, an index into the job's edit sources, or
+    `graph`, or none.
+    """
 
     name: str
     path: str
@@ -56,6 +59,7 @@ class HookSpec:
     groups: frozenset[str]
     dp_dim: int | None = None
     dtype: torch.dtype | None = None
+    graph: Graph | None = None
 
     def cast(self, value: Tensor) -> Tensor:
         """As it is saved."""
@@ -72,7 +76,7 @@ class HookSpec:
 
     @property
     def edits(self) -> bool:
-        return self.source is not None
+        return self.source is not None or self.graph is not None
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ class Channel:
                 where = self._process.where(self._limits.log_bytes)
                 self._fail(error("PB_EDIT_TIMEOUT", hook=hook, seconds=f"{limit:g}", remote=where))
             awake = SPIN_S
+            self._process.share_every_core()
             if self._process.log_fd in [fd for fd, _ in self._poll.poll((last - now) * 1000)]:
                 self.drain_log()
 

@@ -20,6 +20,8 @@ from patchbay_worker.sandbox.where import stack_in
 from patchbay_worker.sandbox.wire.control import ASK, STATUS
 
 EXIT_WAIT_S: Final = 2.0
+NOWHERE: Final = -1
+"""Instead of the number of a core."""
 WHERE_S: Final = 0.1
 LOG_CHUNK: Final = 65536
 LOG_FLOOD_FACTOR: Final = 4
@@ -54,7 +56,7 @@ class JobProcess:
         self._closed = False
         self._arena: Arena | None = None
         self._cores = os.sched_getaffinity(0)
-        self._kept_off = -1
+        self._kept_off = NOWHERE
         self._oom_kills = _oom_kills()
         self._log = bytearray()
         sock.setblocking(False)  # a socket with a time-out would turn MSG_DONTWAIT into a wait
@@ -81,12 +83,21 @@ class JobProcess:
         """
         core = current_core()
         if self._cores and core != self._kept_off:
+            self._allow(self._cores - {core})
             self._kept_off = core
-            try:
-                os.sched_setaffinity(_last_in(self.pid), self._cores - {core})
-            except OSError:  # there is no other core, it has ended, or it is not ours to move
-                self._cores = set()
         return bool(self._cores)
+
+    def share_every_core(self) -> None:
+        """For a thread that goes to sleep: the core that it leaves may be the only one that is free."""
+        if self._cores and self._kept_off != NOWHERE:
+            self._allow(self._cores)
+            self._kept_off = NOWHERE
+
+    def _allow(self, cores: set[int]) -> None:
+        try:
+            os.sched_setaffinity(_last_in(self.pid), cores)
+        except OSError:  # there is no other core, it has ended, or it is not ours to move
+            self._cores = set()
 
     def alive(self) -> bool:
         """Whether the process still runs (it may be busy)."""

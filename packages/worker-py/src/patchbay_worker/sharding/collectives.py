@@ -98,18 +98,17 @@ def start_gather(local: Tensor, dims: ShardDims, mesh: HookMesh) -> PendingGathe
 
 
 def gather_to_root(
-    local: Tensor, dims: ShardDims, mesh: HookMesh, arrived: Callable[[], None] = lambda: None
+    local: Tensor, dims: ShardDims, mesh: HookMesh, coming: Callable[[], None] = lambda: None
 ) -> Tensor | None:
     """Every rank's part -> the full tensor on the root (the part itself where that is all of it), None elsewhere.
-    `arrived` is done once on the root: all parts are there, and are put together next.
+    `coming` is done once on the root, before it waits for the parts of others.
     """
+    if mesh.is_root:
+        coming()
     parts, dim = _parts(local, dims.tp, mesh.tp), dims.tp
     if parts is not None and dims.dp is not None and mesh.dp.size > 1:
         parts, dim = _parts(_joined(parts, dim), dims.dp, mesh.dp), dims.dp
-    if parts is None:
-        return None
-    arrived()
-    return _joined(parts, dim)
+    return _joined(parts, dim) if parts is not None else None
 
 
 def _parts(value: Tensor, dim: int | None, group: HookGroup) -> list[Tensor] | None:

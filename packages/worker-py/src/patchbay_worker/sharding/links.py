@@ -47,10 +47,11 @@ class Links:
     def send(self, value: Tensor, to: int) -> None:
         """All of a contiguous tensor; returns when it is on its way. Raises LinkBroken."""
         body = _bytes_of(value)
-        if to not in self._announced:
-            self.announce(len(body), to)
-        self._announced.remove(to)
-        self._send(body, to)
+        if to in self._announced:
+            self._announced.remove(to)
+            self._send(body, to)
+        else:
+            self._send_after(memoryview(HEADER.pack(len(body))), body, to)
 
     def receive(self, value: Tensor, source: int, *, asleep: bool = False) -> Tensor:
         """Fills a contiguous tensor, which has the size of what is sent, and gives it back. Raises LinkBroken. `asleep`
@@ -74,6 +75,16 @@ class Links:
         """Peers that wait for this rank hear of it."""
         for each in self._connections.values():
             each.close()
+
+    def _send_after(self, header: memoryview, body: memoryview, to: int) -> None:
+        """Both at once, for a call of its own costs as much as 0.2 MB."""
+        connection = self._connections[to]
+        try:
+            sent = self._waiting(to, select.POLLOUT, partial(connection.sendmsg, [header, body]))
+        except OSError as problem:
+            raise self._broken(to, problem) from problem
+        self._send(header[sent:], to)
+        self._send(body[max(0, sent - len(header)) :], to)
 
     def _send(self, data: memoryview, to: int) -> None:
         connection = self._connections[to]

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from patchbay_worker.hooks.editor import Editor, Work
-from patchbay_worker.hooks.move_and_edit import POSTPONED_BYTES, move_and_edit
+from patchbay_worker.hooks.editor import POSTPONED_BYTES, Editor, Work
+from patchbay_worker.hooks.move_and_edit import LARGE_BYTES, move_and_edit
 from patchbay_worker.hooks.report import HookReport
 from patchbay_worker.sharding.collectives import HookMesh, ShardDims
 
 from .test_links import linked, on_all
+
+
+class InPlace:
+    """A sandbox whose edits change nothing."""
+
+    def edit(self, *, tensor: Tensor, meanwhile: Work, **_: Any) -> Tensor:
+        meanwhile()
+        return tensor
+
+
+HOOK: Any = SimpleNamespace(spec=SimpleNamespace(source=0, graph=None))
 
 
 class WatchedEditor(Editor):
@@ -24,9 +36,9 @@ class WatchedEditor(Editor):
     def rouse(self) -> None:
         self.roused += 1
 
-    def postpone(self, work: Work) -> None:
+    def postpone(self, work: Work, nbytes: int) -> None:
         self.postponed += 1
-        super().postpone(work)
+        super().postpone(work, nbytes)
 
 
 def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]:
@@ -64,7 +76,7 @@ def edit_and_go_on(full: Tensor, dim: int | None) -> tuple[dict[str, Any], bool]
         ((1, 4, 6), 1, False),
         ((1, 4, 6), 2, True),
         ((4, 6), None, False),
-        ((8, POSTPONED_BYTES // 16), 1, False),
+        ((8, LARGE_BYTES // 16), 1, False),
     ],
 )
 def test_what_the_model_does_next_changes_no_report(shape: tuple[int, ...], dim: int | None, later: bool) -> None:
@@ -80,9 +92,27 @@ def test_what_the_model_does_next_changes_no_report(shape: tuple[int, ...], dim:
     assert found["relativeChange"] == pytest.approx(told["relativeChange"]) != 0
 
 
-def test_what_was_postponed_is_done_before_the_next_is_taken() -> None:
-    editor = Editor(None, None)
+def test_what_was_postponed_is_done_while_edits_are_waited_for_once_it_holds_much_memory() -> None:
+    editor, report = Editor(cast(Any, InPlace()), None), HookReport("r", "h", "m", "root")
     done: list[int] = []
     for number in range(3):
-        editor.postpone(partial(done.append, number))
-    assert done == [0, 1], "at most one waits"
+        editor.postpone(partial(done.append, number), POSTPONED_BYTES // 2)
+        editor.run(HOOK, torch.ones(2), {}, report)
+        assert done == list(range(number - 1)), "in order, as few as it takes"
+
+
+def test_many_small_ones_are_not_postponed_without_end() -> None:
+    editor, report = Editor(cast(Any, InPlace()), None), HookReport("r", "h", "m", "root")
+    done: list[int] = []
+    for number in range(2000):
+        editor.postpone(partial(done.append, number), 1)
+        editor.run(HOOK, torch.ones(2), {}, report)
+    assert 1000 < len(done) < 2000
+
+
+def test_a_report_has_all_edits_however_many_wait() -> None:
+    report = HookReport("r", "h", "m", "root")
+    before, after = torch.ones(4, 2), torch.full((4, 2), 2.0)
+    for rows in (1, 3):
+        report.edited(before[:rows], after[:rows], None)
+    assert (report.to_json()["rowsTouched"], report.to_json()["relativeChange"]) == (4, 1.0)

@@ -99,14 +99,28 @@ def test_more_rouses_than_its_socket_takes_keep_nobody_out(start: StartJob) -> N
     assert torch.equal(run(job, torch.ones(3)), torch.ones(3)), "they leave room for what counts"
 
 
-def test_a_job_keeps_off_the_core_of_who_waits_for_it(start: StartJob) -> None:
-    job = start(edit("return inputs"))
-    run(job)
-    mine = os.sched_getaffinity(0)
+def cores_of(job: SandboxJob) -> set[int]:
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    theirs = os.sched_getaffinity(int(children[0]) if children else job.pid)
+    return os.sched_getaffinity(int(children[0]) if children else job.pid)
+
+
+def test_a_job_keeps_off_the_core_of_who_waits_for_it_awake(start: StartJob) -> None:
+    job = start(edit("return inputs"))
+    job.rouse()
+    mine = os.sched_getaffinity(0)
+    theirs = cores_of(job)
     assert theirs < mine if len(mine) > 1 else theirs == mine
     assert len(theirs) == max(1, len(mine) - 1)
+    run(job)
+
+
+def test_a_job_that_is_slow_may_have_every_core(start: StartJob) -> None:
+    """Who waits for it is asleep then, and the other cores may be busy."""
+    job = start(edit("import time\ntime.sleep(0.2)\nreturn inputs"))
+    for _ in range(2):
+        job.rouse()
+        run(job)
+        assert cores_of(job) == os.sched_getaffinity(0)
 
 
 ONE_CORE = """

@@ -14,6 +14,7 @@ from patchbay_worker.contract import nearest
 from patchbay_worker.engine.job.job_spec import EditSpec, HookRequest, ParameterRequest
 from patchbay_worker.engine.load import LoadedModel
 from patchbay_worker.errors import PatchbayError, error
+from patchbay_worker.hooks.graph.graph import Graph
 from patchbay_worker.hooks.match import matching
 from patchbay_worker.hooks.spec import CompiledHook, HookSpec, Route, batch_dim, token_dims
 from patchbay_worker.sharding.layout import Dim, Layout, Site
@@ -25,8 +26,6 @@ def compile_hook(
     hook: HookRequest, loaded: LoadedModel, model: str, sources: list[EditSpec], mesh: Mesh
 ) -> list[CompiledHook]:
     """One per module or parameter that the name matches, all with the same edit."""
-    if hook.edit_kind not in ("none", "python"):
-        raise error("PB_NOT_SUPPORTED", path=f"{hook.path}.edit.kind", what=f"an edit of kind {hook.edit_kind}")
     source = None
     if hook.edit is not None:
         source = len(sources)
@@ -43,6 +42,7 @@ def compile_hook(
         groups=hook.groups,
         dp_dim=hook.dp_dim,
         dtype=getattr(torch, hook.dtype) if hook.dtype is not None else None,
+        graph=hook.graph,
     )
     place = _on_parameter if hook.hook_type == "tensor" else _on_module
     return [place(spec, name, loaded, mesh) for name in _names(hook, loaded, model)]
@@ -164,5 +164,15 @@ def _route(spec: HookSpec, site: Site | None, mesh: Mesh) -> Route:
     if not spec.edits:
         return "none" if spec.save == "none" else "read"
     whole = site is not None and site.layout.kind == "replicated"
+    if spec.graph is not None and _is_local(spec, spec.graph, site, mesh):
+        return "local"
     cut = mesh.dp > 1 and spec.hook_type != "tensor" and (spec.dp_dim is not None or batch_dim(site) is not None)
     return "broadcast" if whole and not cut and mesh.tp * mesh.dp > 1 else "root"
+
+
+def _is_local(spec: HookSpec, graph: Graph, site: Site | None, mesh: Mesh) -> bool:
+    """Copies hold different rows, and only the root knows which tokens of all are chosen."""
+    if mesh.dp > 1 and spec.hook_type != "tensor":
+        return False
+    dim = site.layout.dim if site is not None and mesh.tp > 1 else None
+    return graph.is_local(None if dim is None or site is None else dim - len(site.shape))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from patchbay_worker.hooks.graph.graph import Graph
+from patchbay_worker.hooks.graph.read import read_graph
 from patchbay_worker.hooks.groups import ALL, HookSelection
 from patchbay_worker.hooks.spec import HookType, Span, Where
 from patchbay_worker.sandbox.limits import limits_of
@@ -28,7 +30,7 @@ class EditSpec:
 
 @dataclass(frozen=True)
 class HookRequest:
-    """A hook before it is held against a model: its type and edit may turn out not to be supported."""
+    """A hook before it is held against a model."""
 
     name: str
     path: str
@@ -37,7 +39,7 @@ class HookRequest:
     expected_shape: tuple[int | None, ...] | None
     unpack_idx: int
     edit: EditSpec | None
-    edit_kind: str
+    graph: Graph | None
     save: Literal["pre", "post", "none"]
     where: Where | None
     groups: frozenset[str]
@@ -152,7 +154,7 @@ def _hook(index: int, value: Json) -> HookRequest:
         expected_shape=tuple(expected) if expected is not None else None,
         unpack_idx=value["unpackIdx"],
         edit=EditSpec(name, edit["source"], edit["entry"], f"{path}.edit") if edit["kind"] == "python" else None,
-        edit_kind=edit["kind"],
+        graph=read_graph(name, f"{path}.edit", edit) if edit["kind"] == "graph" else None,
         save=value["save"],
         where=_where(value.get("where")),
         groups=frozenset(value["groups"]),

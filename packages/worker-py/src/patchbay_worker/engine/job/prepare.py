@@ -84,7 +84,7 @@ def _largest_tensor(compiled: CompiledJob, vocabulary: int) -> int:
         _bytes(hook, len(run.batch.tokens), run.batch.width)
         for run in compiled.runs
         for hook in run.hooks
-        if hook.spec.edits
+        if hook.spec.source is not None
     ]
     sizes += [
         ELEMENT_BYTES * run.batch.input_ids.numel() * vocabulary

@@ -27,6 +27,7 @@ from patchbay_worker.hooks.capture import CaptureLog
 from patchbay_worker.hooks.editor import Editor
 from patchbay_worker.hooks.scope import Rows, RunScope
 from patchbay_worker.hooks.token_guard import guarded_ids
+from patchbay_worker.sharding.collectives import sum_over
 from patchbay_worker.sharding.fsdp import free_weights
 from patchbay_worker.spans import Span, SpanLog
 
@@ -99,11 +100,14 @@ def with_hooks(
             body(scope, output)
     finally:
         captures.finish()
+        job.editor.end_run()
         free_weights(job.loaded.model)
-    output.forward_ms = (time.perf_counter() - started) * 1e3
     if job.spans.wanted:
         job.spans.add(_span(run, active, started))
+    if any(hook.report.route == "local" for hook in active):
+        _put_together(job, active)
     _close(active, output, captures)
+    output.forward_ms = (time.perf_counter() - started) * 1e3
     bring_home(job.world, output)
     if differentiated and job.world.is_root:  # no stage is in its backward pass any more
         job.editor.tell(lambda sandbox: sandbox.release())
@@ -113,6 +117,23 @@ def with_hooks(
 def _span(run: CompiledRun, active: list[Active], started: float) -> Span:
     hooks = [span for hook in active if (span := hook.report.span()) is not None]
     return Span(run.request.mode, started, time.perf_counter(), {"run": run.request.name}, hooks)
+
+
+def _put_together(job: JobRun, active: list[Active]) -> None:
+    """Reports of shards that were edited apart; and a failure on another rank, of which the root has not heard yet."""
+    reports = [hook.report for hook in active]
+    parts = [
+        torch.tensor([float(job.editor.error is not None)], dtype=torch.float64),
+        *(each.parts() for each in reports),
+    ]
+    total = torch.cat(parts).to(job.world.device)
+    sum_over(sum_over(total, job.world.edit.tp), job.world.edit.dp)
+    failed, *totals = torch.split(total.cpu(), [len(part) for part in parts])
+    if failed.any() and job.world.edit.is_root and job.editor.error is None:
+        reason = "a rank could not compute a graph edit, most likely for lack of memory"
+        job.editor.poison(error("PB_INTERNAL", reason=reason))
+    for report, each in zip(reports, totals, strict=True):
+        report.put_together(each)
 
 
 def _close(active: list[Active], output: RunOutput, captures: CaptureLog) -> None:
