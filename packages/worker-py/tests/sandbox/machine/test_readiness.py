@@ -41,7 +41,9 @@ def test_a_job_that_is_roused_runs_through_an_edit_of_its_own(monkeypatch: pytes
     with ours, theirs:
         for each in (ROUSE, ROUSE, b"request"):
             ours.send(each)
-        assert server._next(lambda: runs.append(None)) == b"request"
+        assert server._next(lambda: runs.append(None), 0.0) == (b"request", 0.0), "it leaves the core to others then"
+        ours.send(b"request")
+        assert server._next(lambda: runs.append(None), 0.0) == (b"request", server.SPIN_S), "another may follow at once"
     assert len(runs) == 2
 
 

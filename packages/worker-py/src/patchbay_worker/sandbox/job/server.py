@@ -66,14 +66,19 @@ def run_job(lock: JobLockDown) -> None:
     lock.enter(os.getppid())
     os.write(SOCKET_FD, HELLO)
     server = _start(lock)
-    while data := _next(again):
+    data, awake_s = _next(again, SPIN_S)
+    while data:
         os.write(SOCKET_FD, server.answer(data))
+        data, awake_s = _next(again, awake_s)
     os._exit(0)
 
 
-def _next(again: Callable[[], object]) -> bytes:
-    """The next request; empty at the end. Of several in a row each comes right after the reply to the one before."""
-    limit = SPIN_S
+def _next(again: Callable[[], object], awake_s: float) -> tuple[bytes, float]:
+    """The next request, empty at the end, and how long to wait awake for the one behind it. Of several in a row each
+    comes right after the reply to the one before; but who rouses a job does so every time, and then has a layer of the
+    model to compute, for which another rank may need this core.
+    """
+    limit, after = awake_s, SPIN_S
     while True:
         data = soon(lambda: os.read(SOCKET_FD, MAX_MESSAGE), limit)
         if data is None:
@@ -82,9 +87,9 @@ def _next(again: Callable[[], object]) -> bytes:
         elif data == ROUSE:
             with suppress(Exception):  # user code may have changed what it is made of
                 again()
-            limit = ROUSED_S
+            limit, after = ROUSED_S, 0.0
         else:
-            return data
+            return data, after
 
 
 def rehearse() -> Callable[[], object]:
