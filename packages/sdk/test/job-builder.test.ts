@@ -201,6 +201,15 @@ describe('graph()', () => {
     assert.deepEqual(checked(built), built);
   });
 
+  it('gives steps other names than the tensors have', () => {
+    const edit = graph((x, { _0 }) => x.mul(_0).add(_0), { _0: v });
+    assert.deepEqual(
+      edit.steps.map((step) => step.as),
+      ['__0', undefined],
+    );
+    assert.deepEqual(checked(edit), edit);
+  });
+
   it('refuses one that computes nothing', async () => {
     await thrown(() => graph((x) => x), 'PB_DOCUMENT_INVALID');
   });

@@ -99,12 +99,13 @@ export function graph<Name extends string = never>(
   tensors: Readonly<Record<Name, ArtifactRef>> = {} as Record<Name, ArtifactRef>,
 ): GraphEdit {
   const constants = Object.keys(tensors).map((name) => [name, new GraphTensor(name)] as const);
-  const steps = stepsOf(build(new GraphTensor('x'), Object.fromEntries(constants) as Record<Name, GraphTensor>));
+  const result = build(new GraphTensor('x'), Object.fromEntries(constants) as Record<Name, GraphTensor>);
+  const steps = stepsOf(result, Object.keys(tensors));
   return { kind: 'graph', tensors, steps };
 }
 
 /** In the order in which they are computed, each once; what a later one uses has a name. */
-function stepsOf(result: GraphTensor): GraphStep[] {
+function stepsOf(result: GraphTensor, taken: readonly string[]): GraphStep[] {
   if (typeof result.origin === 'string') {
     throw error(
       'PB_DOCUMENT_INVALID',
@@ -120,7 +121,8 @@ function stepsOf(result: GraphTensor): GraphStep[] {
     if (known !== undefined) return known;
     const { op, args, options } = value.origin;
     const operands = args.map((each) => (each instanceof GraphTensor ? nameOf(each) : each));
-    const name = `_${steps.length}`;
+    let name = `_${steps.length}`;
+    while (taken.includes(name)) name = `_${name}`;
     names.set(value, name);
     steps.push({ op, args: operands, ...options, as: name } as GraphStep);
     return name;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -86,6 +87,7 @@ UNFIT: list[tuple[str, Graph, str, int, str]] = [
         "unflatten",
     ),
     ("index", graph(step("fill", "x", dim=-1, indices=[1, 8], value=0)), "PB_EDIT_GRAPH", 0, "index 8 is out of range"),
+    ("large", graph(step("clamp", "x", min=10**30, max=-(2**63) - 1)), "PB_EDIT_GRAPH", 0, "clamp"),
     (
         "condition",
         graph(step("neg", "x", **{"as": "n"}), step("where", "x", "n", 0)),
@@ -165,6 +167,17 @@ def test_numbers_are_numbers_and_not_rounded_to_the_dtype_of_the_input() -> None
     assert torch.equal(run_checked(graph(step("sub", 1, "x")), x), 1 - x)
     assert torch.equal(run_checked(graph(step("minimum", "x", 0.3)), x), x.clamp(max=0.3))
     assert torch.equal(run_checked(graph(step("maximum", 0.3, "x")), x), x.clamp(min=0.3))
+
+
+@pytest.mark.parametrize("number", [10**30, -(10**30), 2**63, 1e308, -1, 0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_numbers_that_a_dtype_cannot_hold_are_refused_or_computed(number: float, dtype: torch.dtype) -> None:
+    x = torch.ones(2, 8).to(dtype)
+    for op in ("add", "pow", "minimum", "gt"):
+        with contextlib.suppress(PatchbayError):
+            assert run_checked(graph(step(op, "x", number)), x).dtype == dtype
+    with contextlib.suppress(PatchbayError):
+        run_checked(graph(step("fill", "x", dim=-1, indices=[0], value=number)), x)
 
 
 def test_the_input_is_never_changed() -> None:

@@ -35,7 +35,7 @@ class Step:
         arguments = [values[each] if isinstance(each, str) else each for each in self.arguments]
         try:
             return compute(self.op, arguments, self.options, like)
-        except (RuntimeError, ValueError, TypeError, IndexError) as failure:
+        except (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError) as failure:
             shapes = " and ".join(
                 f"{each.dtype} {list(each.shape)}" if isinstance(each, Tensor) else str(each) for each in arguments
             )
