@@ -68,8 +68,9 @@ class HookCall:
     def edit(self, part: Part, dims: ShardDims) -> Tensor:
         """This rank's part of the edited tensor; `part.value` itself where nothing came of it."""
         scope, report, own = self._active.scope, self._active.report, self._active.hook.spec.graph
-        if own is not None and self._active.hook.route == "local":
-            return self._edit_here(own, part, dims)
+        cut = None if dims.tp is None else dims.tp - part.value.ndim
+        if own is not None and self._active.hook.route == "local" and own.is_local(cut):
+            return self._edit_here(own, part, cut)
         differentiated = torch.is_grad_enabled() and part.value.is_floating_point()
         graph = scope.editor.new_graph() if differentiated else None
 
@@ -95,13 +96,14 @@ class HookCall:
             pull_back,
         )
 
-    def _edit_here(self, graph: Graph, part: Part, dims: ShardDims) -> Tensor:
-        """On every rank, of what it holds: nothing moves but what is saved."""
+    def _edit_here(self, graph: Graph, part: Part, cut: int | None) -> Tensor:
+        """On every rank, of what it holds: nothing moves but what is saved. `cut` is the sharded dim, counted from the
+        last one.
+        """
         active, value = self._active, part.value
         mesh, save = active.scope.mesh, active.hook.spec.save
-        shard = None
-        if dims.tp is not None:
-            shard = Shard(dims.tp - value.ndim, mesh.tp.rank, mesh.tp.size)
+        shard = Shard(cut, mesh.tp.rank, mesh.tp.size) if cut is not None else None
+        dims = ShardDims(part.dim)
         if save == "pre":
             self.read(part, dims)
         edited = active.scope.editor.compute(graph, value, active.report, shard=shard, padded=part.padded)
