@@ -29,6 +29,7 @@ export type { HookFunctionOptions, HookSpec } from './jobs/hook-function.js';
 export { HookGroups } from './jobs/hook-groups.js';
 export type { WhichHooks } from './jobs/hook-groups.js';
 export { GraphTensor, graph } from './jobs/graph.js';
+export type { GraphOperand } from './jobs/graph.js';
 export { linear, lowRank, mlp, pythonModule } from './jobs/modules.js';
 export type { ModuleSpec } from './jobs/modules.js';
 export { job } from './jobs/job-builder.js';

@@ -4,11 +4,13 @@ import type { ArtifactRef } from '../artifacts.js';
 import type { HookSpec } from './hook-function.js';
 
 type GraphEdit = Extract<NonNullable<HookSpec['edit']>, { kind: 'graph' }>;
-type Operand = GraphTensor | number;
+/** What an operation of a graph takes beside its tensor. */
+export type GraphOperand = GraphTensor | number;
 type Options = Readonly<Record<string, unknown>>;
 
 /** Where it comes from: the input or a constant, by name, or an operation. */
-type Origin = string | { readonly op: GraphStep['op']; readonly args: readonly Operand[]; readonly options: Options };
+type Origin =
+  string | { readonly op: GraphStep['op']; readonly args: readonly GraphOperand[]; readonly options: Options };
 
 /**
  * A tensor of a graph: has no values yet. Every method gives a new one; names and meanings are torch's, with broadcasting.
@@ -16,9 +18,14 @@ type Origin = string | { readonly op: GraphStep['op']; readonly args: readonly O
  */
 export class GraphTensor {
   /** @internal */
-  constructor(readonly origin: Origin) {}
+  readonly origin: Origin;
 
-  #step(op: GraphStep['op'], args: readonly Operand[] = [], options: Options = {}): GraphTensor {
+  /** @internal */
+  constructor(origin: Origin) {
+    this.origin = origin;
+  }
+
+  #step(op: GraphStep['op'], args: readonly GraphOperand[] = [], options: Options = {}): GraphTensor {
     return new GraphTensor({ op, args: [this, ...args], options });
   }
 
@@ -37,29 +44,29 @@ export class GraphTensor {
   readonly gelu = (): GraphTensor => this.#step('gelu');
   readonly silu = (): GraphTensor => this.#step('silu');
   readonly isnan = (): GraphTensor => this.#step('isnan');
-  readonly add = (other: Operand): GraphTensor => this.#step('add', [other]);
-  readonly sub = (other: Operand): GraphTensor => this.#step('sub', [other]);
-  readonly mul = (other: Operand): GraphTensor => this.#step('mul', [other]);
-  readonly div = (other: Operand): GraphTensor => this.#step('div', [other]);
-  readonly pow = (other: Operand): GraphTensor => this.#step('pow', [other]);
-  readonly minimum = (other: Operand): GraphTensor => this.#step('minimum', [other]);
-  readonly maximum = (other: Operand): GraphTensor => this.#step('maximum', [other]);
+  readonly add = (other: GraphOperand): GraphTensor => this.#step('add', [other]);
+  readonly sub = (other: GraphOperand): GraphTensor => this.#step('sub', [other]);
+  readonly mul = (other: GraphOperand): GraphTensor => this.#step('mul', [other]);
+  readonly div = (other: GraphOperand): GraphTensor => this.#step('div', [other]);
+  readonly pow = (other: GraphOperand): GraphTensor => this.#step('pow', [other]);
+  readonly minimum = (other: GraphOperand): GraphTensor => this.#step('minimum', [other]);
+  readonly maximum = (other: GraphOperand): GraphTensor => this.#step('maximum', [other]);
   /** Without a bound on the side that is left out. */
   readonly clamp = (bounds: { readonly min?: number; readonly max?: number }): GraphTensor =>
     this.#step('clamp', [], bounds);
 
   // comparisons and logic: booleans, for `where`
-  readonly eq = (other: Operand): GraphTensor => this.#step('eq', [other]);
-  readonly ne = (other: Operand): GraphTensor => this.#step('ne', [other]);
-  readonly lt = (other: Operand): GraphTensor => this.#step('lt', [other]);
-  readonly le = (other: Operand): GraphTensor => this.#step('le', [other]);
-  readonly gt = (other: Operand): GraphTensor => this.#step('gt', [other]);
-  readonly ge = (other: Operand): GraphTensor => this.#step('ge', [other]);
+  readonly eq = (other: GraphOperand): GraphTensor => this.#step('eq', [other]);
+  readonly ne = (other: GraphOperand): GraphTensor => this.#step('ne', [other]);
+  readonly lt = (other: GraphOperand): GraphTensor => this.#step('lt', [other]);
+  readonly le = (other: GraphOperand): GraphTensor => this.#step('le', [other]);
+  readonly gt = (other: GraphOperand): GraphTensor => this.#step('gt', [other]);
+  readonly ge = (other: GraphOperand): GraphTensor => this.#step('ge', [other]);
   readonly logicalAnd = (other: GraphTensor): GraphTensor => this.#step('logical_and', [other]);
   readonly logicalOr = (other: GraphTensor): GraphTensor => this.#step('logical_or', [other]);
   readonly logicalNot = (): GraphTensor => this.#step('logical_not');
   /** Of a boolean tensor: the first value where it holds, the second elsewhere. */
-  readonly where = (then: Operand, otherwise: Operand): GraphTensor => this.#step('where', [then, otherwise]);
+  readonly where = (then: GraphOperand, otherwise: GraphOperand): GraphTensor => this.#step('where', [then, otherwise]);
 
   // along a dim, which is kept
   readonly sum = (dim: number): GraphTensor => this.#step('sum', [], { dim });
