@@ -14,7 +14,7 @@ def python(body: str) -> dict[str, str]:
     return {"kind": "python", "source": f"def edit(current_module, inputs, save_ctx, modules):\n    {body}"}
 
 
-def document(edit: dict[str, str]) -> dict[str, Any]:
+def document(edit: dict[str, Any]) -> dict[str, Any]:
     """Reads and edits of sharded and replicated tensors, with gradients, a generation and a second run."""
     hooks = [
         {"name": "read", "moduleName": "model.layers.*.mlp.gate_proj"},

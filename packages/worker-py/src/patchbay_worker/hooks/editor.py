@@ -170,9 +170,14 @@ class Editor:
         source, result = self._computed.pop(number)
         if not result.requires_grad:
             return torch.zeros_like(gradient)
-        (found,) = torch.autograd.grad(result, source, gradient, materialize_grads=True)
-        report.took("edit", started)
-        return found
+        try:
+            (found,) = torch.autograd.grad(result, source, gradient, materialize_grads=True)
+            return found
+        except Exception as failure:  # other ranks wait for what comes of it
+            self.poison(_typed(failure))
+            return gradient
+        finally:
+            report.took("edit", started)
 
     def end_run(self) -> None:
         """Forgets graphs of calls that no gradient came to, and what was postponed: all reports are read next."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from patchbay_worker.errors import PatchbayError
+from support import order
 from support.gang import Gang
 from support.plain_gradients import plain_gradients
 from support.plain_hooks import plain_logits
@@ -67,6 +68,13 @@ def test_tokens_are_chosen_and_gradients_flow(gang: Gang, llama: Path) -> None:
     got = outcome.tensor(f"r/g/{first}/0", "gradients.safetensors")
     torch.testing.assert_close(got, want.of_output[first], atol=ATOL * max(1, float(got.abs().max())), rtol=0)
     assert outcome.report("h")["rowsTouched"] == 4
+
+
+@pytest.mark.parametrize("steps", [[step("mul", "x", 0.5)], [step("cumsum", "x", dim=-1)]], ids=["apart", "whole"])
+def test_every_rank_has_the_same_collectives_in_the_same_order(gang: Gang, steps: list[dict[str, Any]]) -> None:
+    gang.record()
+    gang.run(order.document({"kind": "graph", "steps": steps}))
+    order.check(gang.recorded(), 5)
 
 
 def test_a_refusal_on_the_way_leaves_nobody_waiting(gang: Gang) -> None:
